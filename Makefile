@@ -1,0 +1,64 @@
+# Each target sets up what it needs in .venv; only Python 3.11+, make and git are taken for granted.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+WORKERS ?= 2
+
+.PHONY: demo test check parity parity-all bench cards goldens clean
+
+demo: $(VENV)/.base
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/parity
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+# one architecture of every kind, live against the reference libraries
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -n $(WORKERS) tests/parity
+
+# every architecture name; resumes where it stopped; writes docs/parity.md
+parity-all: $(VENV)/.parity
+	$(BIN)/python scripts/parity_all.py
+
+bench: $(VENV)/.bench
+	$(BIN)/python scripts/bench.py
+
+cards: $(VENV)/.parity
+	$(BIN)/python scripts/build_cards.py
+
+goldens: $(VENV)/.parity
+	$(BIN)/python scripts/make_goldens.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "zoo needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: $(VENV)/bin/python pyproject.toml
+	$(PIP) -e ".[server]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml
+	$(PIP) -e ".[test]"
+	@touch $@
+
+# torch first and torchvision without its own requirements: that keeps to the CPU builds
+$(VENV)/.parity: $(VENV)/.test requirements/parity.txt
+	$(PIP) torch==2.13.0
+	$(PIP) --no-deps torchvision==0.28.0
+	$(PIP) -r requirements/parity.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.parity requirements/bench.txt
+	$(PIP) -r requirements/bench.txt
+	@touch $@

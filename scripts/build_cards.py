@@ -1,0 +1,398 @@
+"""Write the registry's data files from timm's own metadata: no figure is typed by hand.
+
+    python scripts/build_cards.py [--results CHECKOUT]
+
+`zoo/registry/cards/<family>.json`: the architectures of a timm module (what each of its entry
+points hands to its model class), their parameter counts, pretrained tags, deprecated names.
+`zoo/registry/labels/`: the ImageNet label sets. Published accuracies come from the results tables
+of timm's repository, `CHECKOUT` (bare or not); without it the figures in the files stay.
+
+The next timm module is one row of `FAMILIES` and one encoder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import gzip
+import inspect
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.registry import labels as label_sets
+from zoo.registry.card import WeightsFile, to_data
+from zoo.registry.registry import CARDS
+from zoo.registry.repo_config import FEATURES, image_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "parity"))
+
+from reference import timm, torch  # noqa: E402  (it can only be imported from that folder)
+
+imagenet, layers, nn = timm.data.imagenet_info, timm.layers, torch.nn
+resnet, resnetv2 = timm.models.resnet, timm.models.resnetv2
+
+RESULTS = {"imagenet-1k": "results/results-imagenet.csv"}
+REPOSITORY = "https://github.com/huggingface/pytorch-image-models"
+
+# ---- architectures: timm's arguments as fields of our configs -------------------------------
+
+NAMES = {
+    resnet.BasicBlock: "basic",
+    resnet.Bottleneck: "bottleneck",
+    nn.ReLU: "relu",
+    nn.BatchNorm2d: "batchnorm2d",
+    layers.BatchNormAct2d: "batchnorm2d",
+    layers.GroupNormAct: "groupnorm",
+    layers.EvoNorm2dS0: "evonorm2ds0",
+    layers.FilterResponseNormTlu2d: "frn_tlu",
+    nn.AvgPool2d: "avg",
+    layers.BlurPool2d: "blur",
+    layers.SEModule: "se",
+    layers.StdConv2d: "std",
+    layers.create_conv2d: "plain",
+}
+
+# Arguments of no effect on what is built, handled apart (pruned), or that no architecture sets
+# (drop_block_rate).
+NOT_CONFIG = {"device", "dtype", "zero_init_last", "feature_cfg", "drop_block_rate", "pruned"}
+
+
+def split(value: Any) -> tuple[Any, dict[str, Any]]:
+    """A class by its name; of a partial, its class's name and the arguments that change it."""
+    if isinstance(value, functools.partial):
+        known = inspect.signature(value.func).parameters
+        given = {k: v for k, v in value.keywords.items() if known[k].default != v}
+        return NAMES[value.func], given
+    return (NAMES[value] if callable(value) else value), {}
+
+
+def plain(value: Any) -> Any:
+    """As JSON holds it: a list for a sequence, a name for a class."""
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    name, given = split(value)
+    if given:
+        raise ValueError(f"no field of the config holds the arguments of {value}")
+    return name
+
+
+def encode_resnet(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `zoo.architectures.resnet.ResNetConfig`."""
+    attn_layer, attn_args = split((arguments["block_args"] or {}).get("attn_layer"))
+    rest = {k: plain(v) for k, v in arguments.items() if k != "block_args"}
+    return rest | {"attn_layer": attn_layer, "attn_args": attn_args}
+
+
+def encode_resnetv2(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `zoo.architectures.resnetv2.ResNetV2Config`."""
+    conv_layer, given = split(arguments["conv_layer"])
+    eps = inspect.signature(layers.StdConv2d).parameters["eps"].default
+    rest = {k: plain(v) for k, v in arguments.items() if k != "conv_layer"}
+    return rest | {"conv_layer": conv_layer, "conv_eps": given.get("eps", eps)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One timm module and the family it becomes."""
+
+    reference: Any
+    model: type
+    module: str
+    encode: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+    @property
+    def reference_name(self) -> str:
+        return self.reference.__name__.rpartition(".")[2]
+
+
+FAMILIES = {
+    "resnet": Family(
+        reference=resnet,
+        model=resnet.ResNet,
+        module="zoo.architectures.resnet",
+        encode=encode_resnet,
+    ),
+    "resnetv2": Family(
+        reference=resnetv2,
+        model=resnetv2.ResNetV2,
+        module="zoo.architectures.resnetv2",
+        encode=encode_resnetv2,
+    ),
+}
+
+
+def handed_over(family: Family, name: str) -> dict[str, Any]:
+    """What timm's entry point `name` hands to its model class."""
+    handed: dict[str, Any] = {}
+    build = family.reference.build_model_with_cfg
+
+    def record(model: type, variant: str, pretrained: bool, **arguments: Any) -> None:
+        handed.update(arguments)
+
+    family.reference.build_model_with_cfg = record
+    try:
+        getattr(family.reference, name)()
+    finally:
+        family.reference.build_model_with_cfg = build
+    return handed
+
+
+def architecture_config(family: Family, name: str) -> dict[str, Any]:
+    """The fields of our config where `name` is not what the model class is by default."""
+    parameters = inspect.signature(family.model).parameters.values()
+    defaults = {p.name: None if p.default is p.empty else p.default for p in parameters}
+    handed = handed_over(family, name)
+
+    def fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        return family.encode({k: v for k, v in arguments.items() if k not in NOT_CONFIG})
+
+    standard = fields(defaults)
+    changed = {k: v for k, v in fields(defaults | handed).items() if standard.get(k) != v}
+    return changed | ({"widths": pruned_widths(name)} if handed.get("pruned") else {})
+
+
+def build_on_meta(name: str, **arguments: Any) -> Any:
+    """timm's model without memory for its weights."""
+    with torch.device("meta"):
+        return timm.create_model(name, **arguments)
+
+
+def pruned_widths(name: str) -> dict[str, int]:
+    """Output channels of the convolutions of a pruned model that are not the full model's.
+
+    Raises:
+        ValueError: something else differs, which widths alone would not tell.
+    """
+    full = dict(build_on_meta(name.removesuffix("_pruned")).named_modules())
+    pruned = dict(build_on_meta(name).named_modules())
+    widths = {
+        path: module.out_channels
+        for path, module in pruned.items()
+        if isinstance(module, nn.Conv2d) and module.out_channels != full[path].out_channels
+    }
+    for path, module in pruned.items():
+        if structure(module) != structure(full[path]):
+            raise ValueError(f"{name}: {path} differs by more than its width")
+    return widths
+
+
+CHANNELS = {"in_channels", "out_channels", "num_features", "in_features", "head_hidden_size"}
+
+
+def structure(module: Any) -> list[Any]:
+    """What defines a layer, its channels (and whether it is in training) apart."""
+    simple = int | float | str | bool | tuple | None
+    apart = CHANNELS | {"training"}
+    held = {k: v for k, v in vars(module).items() if k not in apart and isinstance(v, simple)}
+    kind = nn.Linear if isinstance(module, nn.Linear) else type(module)  # timm subclasses it
+    return [kind, held, list(dict(module.named_children()))]
+
+
+# ---- cards: timm's pretrained_cfg -----------------------------------------------------------
+
+
+def count_parameters(name: str, num_classes: int) -> int:
+    """Learned numbers of timm's model with this many classes."""
+    model = build_on_meta(name, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def card_entry(cfg: Any, published: Mapping[str, Any]) -> dict[str, Any]:
+    """One pretrained card, as far as it is not what its architecture or `ModelCard` say."""
+    name, classes = cfg.architecture, cfg.num_classes
+    entry: dict[str, Any] = {}
+    if cfg.hf_hub_id:
+        file = {"file": cfg.hf_hub_filename} if cfg.hf_hub_filename else {}
+        entry["weights"] = to_data(WeightsFile(repo=cfg.hf_hub_id, **file))
+    if classes != 1000:
+        entry["config"] = {"num_classes": classes}
+        entry["num_params"] = count_parameters(name, classes)
+    entry["preprocessing"] = preprocessing(cfg)
+    provenance = {
+        "task": FEATURES if not classes else None,
+        "labels": imagenet.infer_imagenet_subset({"num_classes": classes}),
+        "license": cfg.license,
+        "paper_ids": [cfg.paper_ids] if isinstance(cfg.paper_ids, str) else cfg.paper_ids,
+        "origin_url": cfg.origin_url,
+        "description": cfg.description,
+        "published": published,
+    }
+    return entry | {key: value for key, value in provenance.items() if value}
+
+
+def preprocessing(cfg: Any) -> dict[str, Any]:
+    return to_data(image_spec(cfg.to_dict(), origin=cfg.architecture))
+
+
+# ---- published figures ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published:
+    """Quoted figures: test -> address of its table, and card -> test -> figures."""
+
+    sources: Mapping[str, str]
+    figures: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def read_results(checkout: Path) -> Published:
+    """The results tables at HEAD of a checkout of timm's repository."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(checkout), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    commit = git("rev-parse", "HEAD").strip()
+    figures: dict[str, dict[str, dict[str, Any]]] = {}
+    for test, path in RESULTS.items():
+        for row in csv.DictReader(io.StringIO(git("show", f"HEAD:{path}"))):
+            cfg = timm.get_pretrained_cfg(row["model"], allow_unregistered=False)
+            if cfg is None:
+                continue
+            measured: dict[str, Any] = {k: float(row[k]) for k in ("top1", "top5")}
+            measured["img_size"] = int(row["img_size"])
+            measured["crop_pct"] = float(row["crop_pct"])
+            measured["interpolation"] = row["interpolation"]
+            own = all(measured[k] == v for k, v in own_setting(cfg).items())
+            key = test if own else f"{test}@{measured['img_size']}"
+            figures.setdefault(row["model"], {})[key] = measured
+    figures = {card: dict(sorted(tests.items())) for card, tests in figures.items()}
+    sources = {test: f"{REPOSITORY}/blob/{commit}/{path}" for test, path in RESULTS.items()}
+    return Published(sources, figures)
+
+
+def own_setting(cfg: Any) -> dict[str, Any]:
+    """The evaluation setting that a card states, in the columns of the results tables."""
+    return {
+        "img_size": cfg.input_size[-1],
+        "crop_pct": round(cfg.crop_pct, 3),
+        "interpolation": cfg.interpolation,
+    }
+
+
+def keep_results(path: Path) -> Published:
+    """The figures that the file already has."""
+    data = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    cards = data.get("cards", {})
+    figures = {name: card["published"] for name, card in cards.items() if "published" in card}
+    return Published(data.get("published_source", {}), figures)
+
+
+# ---- files ----------------------------------------------------------------------------------
+
+WIDTH = 100
+
+
+def family_data(name: str, family: Family, published: Published) -> dict[str, Any]:
+    """The content of `cards/<name>.json`."""
+    architectures: dict[str, Any] = {}
+    cards: dict[str, Any] = {}
+    reference = family.reference_name
+    for architecture in timm.list_models(module=reference):
+        entry: dict[str, Any] = {"config": architecture_config(family, architecture)}
+        entry["num_params"] = count_parameters(architecture, 1000)
+        default = timm.get_pretrained_cfg(architecture)
+        pretrained = timm.list_models(f"{architecture}.*", module=reference, pretrained=True)
+        if pretrained:
+            entry["default"] = default.tag
+        else:
+            entry["preprocessing"] = preprocessing(default)
+        architectures[architecture] = entry
+        for card in pretrained:
+            figures = published.figures.get(card, {})
+            cards[card] = card_entry(timm.get_pretrained_cfg(card), figures)
+    return {
+        "family": name,
+        "module": family.module,
+        "source": {
+            "library": "timm",
+            "version": timm.__version__,
+            "module": f"timm.models.{reference}",
+        },
+        "published_source": dict(published.sources),
+        "architectures": architectures,
+        "cards": cards,
+        "deprecated": timm.models._registry.get_deprecated_models(reference),
+    }
+
+
+def render(value: Any, indent: str = "", head: str = "") -> str:
+    """JSON with as many items of an object on a line as 100 columns take.
+
+    Args:
+        value: what JSON can hold.
+        indent: of the line on which the value begins.
+        head: what stands before the value on that line.
+    """
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or len(indent + head + line) < WIDTH:
+        return line
+    inner, open_row = indent + " ", False
+    rows: list[str] = []
+    for key, item in value.items():
+        name = json.dumps(key) + ": "
+        text = name + render(item, inner, name)
+        joins = open_row and len(inner + rows[-1] + text) <= WIDTH - 3
+        if joins and not isinstance(item, dict):
+            rows[-1] += f", {text}"
+        else:
+            rows.append(text)
+        open_row = not isinstance(item, dict)
+    return "{\n" + ",\n".join(inner + row for row in rows) + f"\n{indent}}}"
+
+
+def label_files() -> dict[str, str]:
+    """The files of `labels/`, uncompressed: the sets that timm can infer, and their names."""
+    subsets = {
+        name: imagenet.ImageNetInfo(name) for name in imagenet._NUM_CLASSES_TO_SUBSET.values()
+    }
+    lemmas = {}
+    for subset in subsets.values():
+        lemmas.update(subset.label_descriptions(as_dict=True))
+    files = {f"{name}.txt.gz": lines(subset.label_names()) for name, subset in subsets.items()}
+    files["lemmas.tsv.gz"] = lines(f"{synset}\t{lemmas[synset]}" for synset in sorted(lemmas))
+    sizes = {name: subset.num_classes() for name, subset in subsets.items()}
+    return files | {"index.json": render(sizes) + "\n"}
+
+
+def lines(items: Iterable[str]) -> str:
+    return "".join(f"{item}\n" for item in items)
+
+
+def read(path: Path) -> str:
+    """The text of a file, compressed or not; empty where there is none."""
+    data = path.read_bytes() if path.exists() else b""
+    return (gzip.decompress(data) if path.suffix == ".gz" and data else data).decode("utf-8")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whose text changes, compressed by its suffix (the date left out)."""
+    if read(path) == text:
+        return
+    data = text.encode("utf-8")
+    path.write_bytes(gzip.compress(data, 9, mtime=0) if path.suffix == ".gz" else data)
+    print(f"wrote {path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, metavar="CHECKOUT", help="of timm's repository")
+    results = parser.parse_args().results
+    for name, family in FAMILIES.items():
+        path = CARDS / f"{name}.json"
+        published = read_results(results) if results else keep_results(path)
+        write(path, render(family_data(name, family, published)) + "\n")
+    for name, text in label_files().items():
+        write(label_sets.FOLDER / name, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The reference libraries, imported the way a CPU-only machine needs, and run in float64.
+
+timm imports torchvision, whose wheel has no CPU build: its Python side imports once the two
+operators that it registers fakes for are defined.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+if not hasattr(torch.ops.torchvision, "nms"):
+    _library = torch.library.Library("torchvision", "DEF")
+    _library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+import timm
+
+__all__ = ["Widened", "relative_error", "timm", "torch"]
+
+
+class Widened(TorchFunctionMode):
+    """Reads every float32 request of the reference's own code as float64."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.float:
+            return args[0].double()
+        swap = {torch.float32: torch.float64}
+        args = tuple(swap.get(a, a) if isinstance(a, torch.dtype) else a for a in args)
+        if isinstance(kwargs.get("dtype"), torch.dtype):
+            kwargs["dtype"] = swap.get(kwargs["dtype"], kwargs["dtype"])
+        return func(*args, **kwargs)
+
+
+def relative_error(ours, theirs) -> float:
+    """Norm of the difference over the norm of the reference, in float64."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape, f"shape {ours.shape} is not the reference's {theirs.shape}"
+    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-300))

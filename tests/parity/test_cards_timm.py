@@ -1,0 +1,98 @@
+"""The registry's data against the installed timm, and configs that each reads from the other."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from reference import timm, torch
+from timm.models import save_for_hf
+
+from zoo.registry import labels, registry
+from zoo.registry.repo_config import card_from_config, config_from_card
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+import build_cards
+
+FAMILIES = list(build_cards.FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_cards_are_what_the_script_writes(family):
+    path = registry.CARDS / f"{family}.json"
+    published = build_cards.keep_results(path)
+    data = build_cards.family_data(family, build_cards.FAMILIES[family], published)
+    assert build_cards.render(data) + "\n" == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(("name", "text"), build_cards.label_files().items())
+def test_the_labels_are_what_the_script_writes(name, text):
+    assert build_cards.read(labels.FOLDER / name) == text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pattern", ["", "*50*", "resnet50", "*.a1_in1k", "*in1k", "se*x?26*"])
+def test_listing_gives_what_timm_gives(family, pattern):
+    module = build_cards.FAMILIES[family].reference_name
+    theirs = timm.list_models(pattern, module=module, pretrained=True)
+    assert set(theirs) <= set(registry.list_models(pattern or None, family=family))
+    assert all(
+        name in theirs or registry.info(name).weights.bundled
+        for name in registry.list_models(pattern or None, family=family)
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_default_tags_are_timms(family):
+    for name in timm.list_models(module=build_cards.FAMILIES[family].reference_name):
+        cfg = timm.get_pretrained_cfg(name)
+        expected = f"{name}.{cfg.tag}" if cfg.has_weights else name
+        assert registry.info(name).name == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_our_configs_default_to_what_timms_classes_default_to(family):
+    row = build_cards.FAMILIES[family]
+    module = pytest.importorskip(row.module)
+    config_type = module.FAMILY.config_type
+    required = {"block": "basic", "layers": [2, 2, 2, 2]}
+    defaults = build_cards.default_fields(row)
+    needed = {k: v for k, v in required.items() if k in defaults}
+    config = config_type(**needed)
+    for name, value in (defaults | needed).items():
+        ours = getattr(config, name)
+        assert (list(ours) if isinstance(ours, tuple) else ours) == value, name
+
+
+def test_timm_builds_and_loads_from_a_config_that_zoo_wrote(tmp_path):
+    model = timm.create_model("test_resnet", num_classes=4, in_chans=1)
+    card = registry.info("test_resnet")
+    changed = {**card.config, "num_classes": 4, "in_chans": 1}
+    spec = build_cards.image_spec({"input_size": [1, 64, 96]}, origin="test")
+    tuned = build_cards.replace(card, config=changed, preprocessing=spec, labels=tuple("abcd"))
+    config = config_from_card(tuned, num_features=model.num_features, classifier="fc")
+    save_for_hf(model, tmp_path, safe_serialization=True)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    assert again.pretrained_cfg["input_size"] == [1, 64, 96]
+    assert again.pretrained_cfg["label_names"] == list("abcd")
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    headless = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=9)
+    assert headless.fc.out_features == 9
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_classes": 7, "in_chans": 1}, {"num_classes": 0}])
+def test_zoo_reads_the_config_that_timm_writes(tmp_path, arguments):
+    model = timm.create_model("test_resnet", **arguments)
+    names = [f"c{i}" for i in range(model.num_classes)] if arguments.get("num_classes") else None
+    save_for_hf(model, tmp_path, model_config={"label_names": names}, safe_serialization=True)
+    card = card_from_config(json.loads((tmp_path / "config.json").read_text()), origin="x")
+    expected = registry.info("test_resnet")
+    assert card.config == {**expected.config, "global_pool": "avg", **arguments}
+    assert card.preprocessing.channels == arguments.get("in_chans", 3)
+    assert card.preprocessing.crop_pct == expected.preprocessing.crop_pct
+    assert card.license == expected.license
+    assert card.labels == (tuple(names) if names else None if arguments else "imagenet-1k")

@@ -1,0 +1,63 @@
+"""Registers zoo's classes with Keras as soon as Keras is imported.
+
+`keras.models.load_model` finds classes by registered name alone, so a process that imports zoo,
+then Keras, and reloads a `.keras` file needs them registered though nothing of zoo was used yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+# every module of zoo's own that registers classes
+_REGISTERING = ("zoo.model", "zoo.architectures.resnet", "zoo.architectures.resnetv2")
+
+
+class _Loader(importlib.abc.Loader):
+    """Keras's own loader, with the registration after it."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self.loader.exec_module(module)
+        if _FINDER in sys.meta_path:
+            sys.meta_path.remove(_FINDER)
+        for name in _REGISTERING:
+            importlib.import_module(name)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds `keras` as the finders behind it would, and wraps its loader."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != "keras":
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(name, path, target)
+            if spec is not None and spec.loader is not None:
+                spec.loader = _Loader(spec.loader)  # TensorFlow asks for the spec alone, at times
+                return spec
+        return None
+
+
+_FINDER = _Finder()
+
+
+def install() -> None:
+    """Put the hook in place; where Keras is imported already, zoo's classes follow on first use."""
+    if "keras" not in sys.modules and _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)

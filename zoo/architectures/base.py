@@ -1,0 +1,111 @@
+"""What a family of architectures declares, and how its config is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import ConfigError, OptionError, did_you_mean
+from zoo.weights.mapping import WeightMap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """A feature map of a network.
+
+    Attributes:
+        name: the reference's name of the module that ends with it.
+        channels: number of channels.
+        reduction: input pixels per pixel of the map, on each side.
+    """
+
+    name: str
+    channels: int
+    reduction: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The symbolic tensors of a built network.
+
+    Attributes:
+        inputs: images `[n, h, w, c]`.
+        outputs: logits `[n, num_classes]`, or pooled features `[n, dim]` with no classes.
+        features: the maps `[n, h', w', c']` that `features_only` can return, first to last.
+    """
+
+    inputs: Any
+    outputs: Any
+    features: tuple[tuple[Feature, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One family: its config type, its builder, its weight maps.
+
+    Attributes:
+        name: the family's name in the registry.
+        config: frozen dataclass of the options.
+        build: makes the `Graph` from a config and an input size `(h, w)`, each perhaps None.
+        layouts: weight map per layout name.
+        head: name of the classifier layer.
+        embedding: name of the layer whose output is the embedding.
+        first_conv: name of the convolution that reads the input channels, by config.
+        flatten: nested groups of options that a reference's config may have, such as
+            `block_args`: their entries stand for options of their own.
+        no_maths: options of a reference's config that change nothing at inference.
+    """
+
+    name: str
+    config: type
+    build: Callable[..., Graph]
+    layouts: Mapping[str, WeightMap]
+    head: str
+    embedding: str
+    first_conv: Callable[[Any], str]
+    flatten: tuple[str, ...] = ()
+    no_maths: tuple[str, ...] = ()
+
+    def read_config(self, data: Mapping[str, Any], *, origin: str) -> Any:
+        """Make the config from plain data, strictly.
+
+        Raises:
+            ConfigError: an option that the family does not have, named with the nearest ones.
+        """
+        options = {k: v for k, v in data.items() if k not in (*self.flatten, *self.no_maths)}
+        for group in self.flatten:
+            options |= data.get(group) or {}
+        known = {f.name for f in dataclasses.fields(self.config)}
+        if unknown := sorted(set(options) - known):
+            raise ConfigError(
+                f"{origin} sets {', '.join(unknown)}, which family {self.name!r} does not know."
+                f"{did_you_mean(unknown[0], known)}"
+            )
+        return self.config(**{k: frozen(v) for k, v in options.items()})
+
+    def change_config(
+        self, config: Any, options: Mapping[str, Any], *, others: Collection[str] = ()
+    ) -> Any:
+        """The config with a caller's options.
+
+        Args:
+            others: options of the call that are none of the config's, for the nearest names.
+
+        Raises:
+            OptionError: an option that the config does not have, named with the nearest ones.
+        """
+        known = {f.name for f in dataclasses.fields(config)}
+        if unknown := sorted(set(options) - known):
+            raise OptionError(
+                f"load() got {', '.join(unknown)}, which is no option of load and none of family "
+                f"{self.name!r}.{did_you_mean(unknown[0], {*known, *others})} "
+                f"Options of this family: {', '.join(sorted(known))}."
+            )
+        return dataclasses.replace(config, **{k: frozen(v) for k, v in options.items()})
+
+
+def frozen(value: Any) -> Any:
+    """Lists become tuples, so that configs compare and hash by value."""
+    return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,5 @@
+"""The shared layers: every architecture is built of these. Keras is imported here.
+
+Maps are channels last, `[n, h, w, c]`. Every layer defines `build`, `compute_output_shape` and
+`get_config`, passes its dtype policy on to its children, and is exact in float64.
+"""

@@ -1,0 +1,79 @@
+"""Activations by the names that configs use, exact in float64.
+
+`keras.ops.gelu` and `leaky_relu` hold float32 constants and lose float64; theirs are here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import ops
+
+from zoo.errors import ConfigError, did_you_mean
+from zoo.layers.base import Layer, Shape, register
+
+
+def gelu(x):
+    """x times the normal distribution function, by erf (Hendrycks & Gimpel, arXiv:1606.08415)."""
+    return x * 0.5 * (1 + ops.erf(x * 0.7071067811865476))
+
+
+def gelu_tanh(x):
+    """The tanh approximation of `gelu`."""
+    return 0.5 * x * (1 + ops.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+def quick_gelu(x):
+    """x times sigmoid(1.702 x), as CLIP was trained with."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+def leaky_relu(x):
+    """max(x, 0.01 x)."""
+    return ops.maximum(x, 0.01 * x)
+
+
+ACTIVATIONS: dict[str, Callable] = {
+    "relu": ops.relu,
+    "silu": ops.silu,
+    "swish": ops.silu,
+    "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "leaky_relu": leaky_relu,
+    "sigmoid": ops.sigmoid,
+    "tanh": ops.tanh,
+}
+
+
+def activation(name: str) -> Callable:
+    """The elementwise function of that name.
+
+    Raises:
+        ConfigError: no such activation.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(
+            f"activation {name!r} is not known; known are {', '.join(sorted(ACTIVATIONS))}."
+            f"{did_you_mean(name, ACTIVATIONS)}"
+        )
+    return ACTIVATIONS[name]
+
+
+@register
+class Activation(Layer):
+    """An activation of `ACTIVATIONS` as a layer, for chains of layers. Any shape, kept."""
+
+    fields = ("function",)
+
+    def __init__(self, function: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+        self._call = activation(function)
+
+    def call(self, inputs):
+        return self._call(inputs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape

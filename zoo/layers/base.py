@@ -1,0 +1,64 @@
+"""What every zoo layer shares: registration, config, and children that inherit the dtype policy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+register = keras.saving.register_keras_serializable(package="zoo")
+
+Shape = tuple[int | None, ...]
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer whose options are the attributes named in `fields`.
+
+    Subclasses store each option under its own name, list these in `fields`, create their children
+    with `child`, and define `build` and `compute_output_shape`, so that building a model traces no
+    graph.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def child(self, layer: type, *args: Any, **kwargs: Any) -> Any:
+        """Make a child layer of type `layer` under this layer's dtype policy."""
+        return layer(*args, **kwargs, dtype=self.dtype_policy)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {name: _plain(getattr(self, name)) for name in self.fields}
+
+
+def _plain(value: Any) -> Any:
+    """Keras wraps assigned containers in tracking ones; a config holds plain data."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def build_chain(shape: Shape, *layers: keras.layers.Layer | None) -> Shape:
+    """Build `layers` one after another from the input shape; None entries are passed over.
+
+    Returns the shape after the last.
+    """
+    for layer in layers:
+        if layer is not None:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+    return shape
+
+
+def chain_shape(shape: Shape, *layers: keras.layers.Layer | None) -> Shape:
+    """The shape after `layers`; None entries are passed over."""
+    for layer in layers:
+        if layer is not None:
+            shape = layer.compute_output_shape(shape)
+    return shape
+
+
+def run_chain(x: Any, *layers: keras.layers.Layer | None) -> Any:
+    """Apply `layers` one after another; None entries are passed over."""
+    for layer in layers:
+        if layer is not None:
+            x = layer(x)
+    return x

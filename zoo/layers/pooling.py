@@ -1,0 +1,170 @@
+"""Pooling as the reference does it: explicit padding, ceil mode, blur."""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from zoo.errors import ConfigError, did_you_mean
+from zoo.layers.base import Layer, Shape, register
+
+
+def _pooled(size: int | None, window: int, stride: int, pad: int) -> int | None:
+    return None if size is None else (size + 2 * pad - window) // stride + 1
+
+
+@register
+class MaxPool2D(Layer):
+    """Maximum over windows; the border counts as minus infinity, or as zero with `zero_pad`.
+
+    `[n, h, w, c] -> [n, (h + 2 pad - window) // stride + 1, ..., c]`.
+    """
+
+    fields = ("window", "stride", "pad", "zero_pad")
+
+    def __init__(
+        self, window: int, stride: int, pad: int, *, zero_pad: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.window, self.stride, self.pad, self.zero_pad = window, stride, pad, zero_pad
+
+    def call(self, inputs):
+        side = (self.pad, self.pad)
+        border = 0.0 if self.zero_pad else -np.inf
+        inputs = ops.pad(inputs, ((0, 0), side, side, (0, 0)), constant_values=border)
+        return ops.max_pool(inputs, self.window, self.stride, "valid", "channels_last")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        n, height, width, c = input_shape
+        args = (self.window, self.stride, self.pad)
+        return (n, _pooled(height, *args), _pooled(width, *args), c)
+
+
+@register
+class AvgPool2D(Layer):
+    """Mean over windows: `[n, h, w, c] -> [n, h', w', c]`.
+
+    Args:
+        window, stride: in pixels.
+        pad: zeros before and after each side; they count in the mean.
+        ceil_mode: the last rows and columns that fill no window make one of their own, over
+            their real pixels alone (windows that do not overlap, no padding).
+    """
+
+    fields = ("window", "stride", "pad", "ceil_mode")
+
+    def __init__(
+        self,
+        window: int,
+        stride: int,
+        *,
+        pad: tuple[int, int] = (0, 0),
+        ceil_mode: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.window, self.stride = window, stride
+        self.pad, self.ceil_mode = tuple(pad), ceil_mode
+        if ceil_mode and (window != stride or any(self.pad)):
+            raise ValueError("ceil_mode takes windows that do not overlap, and no padding.")
+
+    def call(self, inputs):
+        if any(self.pad):
+            inputs = ops.pad(inputs, ((0, 0), self.pad, self.pad, (0, 0)))
+        # TensorFlow's "same" pads after the end and leaves that padding out of the mean
+        padding = "same" if self.ceil_mode else "valid"
+        return ops.average_pool(inputs, self.window, self.stride, padding, "channels_last")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        extra = self.stride - 1 if self.ceil_mode else sum(self.pad)
+        n, *sizes, c = input_shape
+        sizes = [None if s is None else (s + extra - self.window) // self.stride + 1 for s in sizes]
+        return (n, *sizes, c)
+
+
+@register
+class BlurPool2D(Layer):
+    """Binomial 3x3 low-pass filter, then subsampling (Zhang, arXiv:1904.11486); reflected border.
+
+    `[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]`.
+    """
+
+    fields = ("stride",)
+
+    def __init__(self, stride: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+        row = np.array([comb(2, k) for k in range(3)], np.float64) / 4
+        self.filter = row[:, None] * row[None, :]
+
+    def call(self, inputs):
+        inputs = ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        channels = inputs.shape[-1]
+        kernel = np.repeat(self.filter[:, :, None, None], channels, axis=2)
+        kernel = ops.convert_to_tensor(kernel, inputs.dtype)
+        return ops.depthwise_conv(inputs, kernel, self.stride, "valid", "channels_last")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        n, height, width, c = input_shape
+        args = (3, self.stride, 1)
+        return (n, _pooled(height, *args), _pooled(width, *args), c)
+
+
+def _average_and_maximum(x):
+    return ops.mean(x, axis=(1, 2)), ops.max(x, axis=(1, 2))
+
+
+_GLOBAL = {
+    "avg": lambda x: ops.mean(x, axis=(1, 2)),
+    "max": lambda x: ops.max(x, axis=(1, 2)),
+    "avgmax": lambda x: 0.5 * sum(_average_and_maximum(x)),
+    "catavgmax": lambda x: ops.concatenate(_average_and_maximum(x), axis=-1),
+}
+
+
+@register
+class GlobalPool2D(Layer):
+    """One vector from a map: `[n, h, w, c] -> [n, c]` (`2 c` for `catavgmax`).
+
+    Args:
+        pool: `avg`, `max`, `avgmax` (their mean) or `catavgmax` (both, side by side).
+
+    Raises:
+        ConfigError: no such pooling.
+    """
+
+    fields = ("pool",)
+
+    def __init__(self, pool: str = "avg", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if pool not in _GLOBAL:
+            raise ConfigError(
+                f"global_pool={pool!r} is not known; known are {', '.join(_GLOBAL)}."
+                f"{did_you_mean(pool, _GLOBAL)}"
+            )
+        self.pool = pool
+
+    def call(self, inputs):
+        return _GLOBAL[self.pool](inputs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        channels = input_shape[-1] * (2 if self.pool == "catavgmax" else 1)
+        return (input_shape[0], channels)
+
+
+def anti_alias(kind: str | None, stride: int, **kwargs: Any) -> Layer | None:
+    """The downsampling layer of that name in configs: `blur`, `avg`, or None for none.
+
+    Raises:
+        ConfigError: no such layer.
+    """
+    if kind is None:
+        return None
+    if kind == "blur":
+        return BlurPool2D(stride, **kwargs)
+    if kind == "avg":
+        return AvgPool2D(stride, stride, **kwargs)
+    raise ConfigError(f"aa_layer={kind!r} is not known; known are 'blur', 'avg' and None.")

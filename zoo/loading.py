@@ -1,0 +1,441 @@
+"""From a handle to a ready model: handle, card, verified files, config, model, weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.architectures.base import Architecture, Feature, Graph
+from zoo.errors import ConfigError, HandleError, NotFoundError, OptionError
+from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
+from zoo.model import LoadReport, Model, Record
+from zoo.registry import registry
+from zoo.registry.card import ModelCard, WeightsFile
+from zoo.registry.labels import labels as label_set
+from zoo.registry.repo_config import card_from_config
+from zoo.tasks import TASKS
+from zoo.weights.files import Checkpoint, open_checkpoint
+from zoo.weights.folder import Files, LocalFolder
+from zoo.weights.handle import Handle, Source, parse_handle
+from zoo.weights.https import fetch_url
+from zoo.weights.hub import open_repository
+from zoo.weights.mapping import Resolution
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+class LicenseWarning(UserWarning):
+    """The licence of a model restricts its use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a caller wants other than the card says; None is as the card says."""
+
+    task: str | None = None
+    num_classes: int | None = None
+    labels: tuple[str, ...] | None = None
+    in_channels: int | None = None
+    input_size: tuple[int, int] | None = None
+    features_only: bool = False
+    out_indices: tuple[int, ...] | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def load(
+    name: str | os.PathLike,
+    *,
+    pretrained: bool = True,
+    weights: str | os.PathLike | None = None,
+    task: str | None = None,
+    num_classes: int | None = None,
+    labels: Sequence[str] | None = None,
+    in_channels: int | None = None,
+    input_size: int | tuple[int, int] | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    drop_rate: float | None = None,
+    drop_path_rate: float | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    offline: bool | None = None,
+    lockfile: str | os.PathLike | None = None,
+    refresh: bool = False,
+    **architecture_options: Any,
+) -> Model:
+    """Load a model by name: a Keras model with its weights, preprocessing and labels.
+
+    Args:
+        name: `architecture[.tag]`, `org/name[@revision]`, `hf://org/name[@revision]`, or a folder
+            with `config.json` and safetensors: a path that starts with `./`, `../`, `/`, `~`.
+        pretrained: False builds the architecture with fresh random weights.
+        weights: a local safetensors file or `https://` address in place of the card's own.
+        task: a task other than the card's, such as `image-feature-extraction`.
+        num_classes: 0 for pooled features with no head; N for the checkpoint's head if it has N
+            classes, else a fresh one, listed in `model.load_report`.
+        labels: names of the classes, in the order of the logits.
+        in_channels: channels of the input; the first convolution is adapted as timm does.
+        input_size: edge, or height and width; preprocessing and the model's input follow.
+        features_only: give a list of feature maps, described by `model.feature_info`.
+        out_indices: which maps; all by default; negative counts from the last.
+        drop_rate, drop_path_rate: dropout before the head, stochastic depth.
+        dtype: None follows the Keras dtype policy, `auto` the file, else a Keras policy's name.
+        revision, endpoint, token, cache_dir, offline, lockfile, refresh: see `Source`.
+        architecture_options: any other field of the family's config.
+
+    Returns:
+        A `zoo.Model`; it gives logits.
+
+    Raises:
+        UnknownNameError, HandleError, OptionError, ConfigError, WeightsError, NotFoundError,
+        AccessError, DownloadError, OfflineError, IntegrityError, LockError, FileFormatError,
+        DiskError: each a `zoo.errors.ZooError` that says what to do.
+    """
+    source = Source(
+        revision=revision,
+        endpoint=endpoint,
+        token=token,
+        cache_dir=cache_dir,
+        offline=offline,
+        lockfile=lockfile,
+        refresh=refresh,
+    )
+    wishes = Wishes(
+        task=task,
+        num_classes=num_classes,
+        labels=None if labels is None else tuple(labels),
+        in_channels=in_channels,
+        input_size=_pair(input_size),
+        features_only=features_only,
+        out_indices=None if out_indices is None else tuple(out_indices),
+        config=architecture_options | _given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
+    )
+    card, files = find(parse_handle(name, registry.is_name), source)
+    family = registry.import_family(card.family)
+    paths: list[Path] = []
+    if pretrained:
+        files = files or _card_files(card, source)
+        paths = _weights(card, files, weights, source)
+    _notice_license(card)
+    return assemble(card, family, wishes, paths, files, dtype)
+
+
+LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]
+
+
+def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
+    """The card of a handle, and the folder it was read from (None: it is the registry's)."""
+    if handle.kind == "card":
+        return registry.info(handle.name), None
+    if handle.kind == "url":
+        raise HandleError(
+            f"{handle.name} is one file, which names no architecture. Name it, and give the "
+            f'address as weights: zoo.load("resnet50", weights="{handle.name}").'
+        )
+    files: Files
+    if handle.kind == "hub":
+        files = open_repository(handle.name, source, handle.revision)
+    else:
+        files = LocalFolder(handle.name)
+    config = read_json(files, "config.json")
+    preprocessor = read_json(files, "preprocessor_config.json", required=False)
+    return card_from_config(config, origin=files.origin, preprocessor=preprocessor), files
+
+
+def read_json(files: Files, name: str, *, required: bool = True) -> Any:
+    """A JSON file of a folder; None where an optional one does not exist."""
+    path = files.file(name, required=required)
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{files.origin}/{name} is not valid JSON: {error}.") from error
+
+
+def _card_files(card: ModelCard, source: Source) -> Files | None:
+    """The folder that a registry card's files are in; None where they are in no folder."""
+    where = card.weights
+    if where is None or where.repo is None:
+        return None
+    if where.bundled:
+        return LocalFolder(BUNDLED / where.repo)
+    return open_repository(where.repo, source, where.revision)
+
+
+def _weights(
+    card: ModelCard, files: Files | None, override: str | os.PathLike | None, source: Source
+) -> list[Path]:
+    """The verified local weight files: the caller's own, or the card's."""
+    if override is not None:
+        if isinstance(override, str) and override.startswith("https://"):
+            return [fetch_url(override, source)]
+        path = Path(override).expanduser()
+        if not path.is_file():
+            raise NotFoundError(f"weights={str(override)!r}: there is no such file.")
+        return [path]
+    where = card.weights or WeightsFile()
+    if files is not None:
+        return files.weights(where.file if card.weights else None, where.sha256)
+    if where.url is not None:
+        return [fetch_url(where.url, source, where.sha256)]
+    raise NotFoundError(
+        f"No safetensors weights of {card.name!r} are published. Build it with "
+        "pretrained=False, give your own with weights=, or take another tag: "
+        f"zoo.list_models({card.architecture + '*'!r})."
+    )
+
+
+# ---------------------------------------------------------------- assembly
+
+
+def assemble(
+    card: ModelCard,
+    family: Architecture,
+    wishes: Wishes,
+    paths: Sequence[Path],
+    files: Files | None,
+    dtype: str | None,
+) -> Model:
+    """Build the model of a card with a caller's wishes, and give it the weights of `paths`.
+
+    No paths: fresh random weights.
+    """
+    checkpoint = open_checkpoint(paths) if paths else None
+    config = _configure(card, family, wishes)
+    record = _record(card, family, config, wishes)
+    policy = _policy(dtype, checkpoint)
+    with dtype_scope(policy):
+        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    if checkpoint is None:
+        initialize(model, {})
+        report = LoadReport(fresh=tuple(named_weights(model)))
+        model.attach(dataclasses.replace(model.record, report=report))
+        return model
+    adapted = _adapt_channels(checkpoint, family, config, record.layout)
+    resolution = _resolve(model, family, wishes, {**checkpoint, **adapted}, record.layout, paths)
+    initialize(model, resolution.values)
+    model.attach(_loaded(model.record, checkpoint, resolution, tuple(adapted), paths, files))
+    return model
+
+
+def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
+    config = family.read_config(card.config, origin=card.name)
+    classes = wishes.num_classes
+    if classes is None and wishes.labels is not None:
+        classes = len(wishes.labels)
+    if classes is None and wishes.task == "image-feature-extraction":
+        classes = 0
+    if classes is not None and classes < 0:
+        raise OptionError(f"num_classes must be 0 or more; got {classes}.")
+    if wishes.in_channels is not None and wishes.in_channels < 1:
+        raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
+    wanted = _given(num_classes=classes, in_chans=wishes.in_channels)
+    return family.change_config(config, {**wishes.config, **wanted}, others=LOAD_OPTIONS)
+
+
+def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) -> Record:
+    """What the model will carry: the card with the caller's options in it."""
+    headless = wishes.features_only or config.num_classes == 0
+    task = "image-feature-extraction" if headless else card.task
+    if wishes.task is not None and wishes.task != task:
+        known = ", ".join(sorted(TASKS))
+        raise OptionError(
+            f"task={wishes.task!r} cannot be built from {card.name!r}, which does {task}. "
+            f"Known tasks: {known}."
+        )
+    spec = card.preprocessing
+    if spec is not None:
+        changes = _given(input_size=wishes.input_size)
+        if wishes.in_channels is not None:
+            changes |= _channel_statistics(spec, wishes.in_channels)
+        spec = dataclasses.replace(spec, **changes)
+    defaults = family.config()
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    changed = {k: v for k, v in fields.items() if v != getattr(defaults, k)}
+    labels = None if headless else _labels(card, config.num_classes, wishes)
+    card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
+    layout = card.weights.layout if card.weights else "timm"
+    return Record(card=card, task=task, embedding=family.embedding, layout=layout)
+
+
+def _labels(card: ModelCard, num_classes: int, wishes: Wishes) -> str | tuple[str, ...] | None:
+    """The caller's labels, or the card's where there are as many as classes."""
+    if wishes.labels is not None:
+        if len(wishes.labels) != num_classes:
+            raise OptionError(f"{len(wishes.labels)} labels were given for {num_classes} classes.")
+        return wishes.labels
+    known = label_set(card.labels) if isinstance(card.labels, str) else card.labels
+    return card.labels if known is not None and len(known) == num_classes else None
+
+
+def _channel_statistics(spec: Any, channels: int) -> dict[str, Any]:
+    """Mean and std repeated over other channel counts, as timm does."""
+    if channels == spec.channels:
+        return {}
+    repeats = -(-channels // len(spec.mean))
+    return {
+        "channels": channels,
+        "mean": (spec.mean * repeats)[:channels],
+        "std": (spec.std * repeats)[:channels],
+    }
+
+
+def _policy(dtype: str | None, checkpoint: Checkpoint | None) -> keras.DTypePolicy:
+    if dtype is None:
+        return keras.config.dtype_policy()
+    if dtype == "auto":
+        return keras.DTypePolicy(_main_dtype(checkpoint) if checkpoint else "float32")
+    try:
+        return keras.DTypePolicy(dtype)
+    except (ValueError, TypeError) as error:
+        raise OptionError(
+            f"dtype={dtype!r} is no Keras dtype policy. Use 'auto', 'float32', 'bfloat16', "
+            "'mixed_bfloat16', 'float16', 'mixed_float16' or 'float64'."
+        ) from error
+
+
+def _main_dtype(checkpoint: Checkpoint) -> str:
+    """The float dtype that most of a file's tensors have."""
+    counts = Counter(str(checkpoint.dtype(name)) for name in checkpoint)
+    floats = [(n, d) for d, n in counts.items() if "float" in d]
+    return max(floats)[1] if floats else "float32"
+
+
+def _model(record: Record, family: Architecture, config: Any, wishes: Wishes) -> Model:
+    """The network as a model with its record; outputs are the head's, or the chosen maps."""
+    graph = family.build(config, wishes.input_size or (None, None))
+    outputs = graph.outputs
+    if wishes.features_only:
+        chosen = _chosen(graph, wishes.out_indices)
+        outputs = [tensor for _, tensor in chosen]
+        record = dataclasses.replace(record, features=tuple(feature for feature, _ in chosen))
+    name = re.sub(r"[^\w.-]+", "_", record.card.name).strip("_")
+    model = Model(graph.inputs, outputs, name=name)
+    model.attach(record)
+    return model
+
+
+def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, Any]]:
+    count = len(graph.features)
+    for index in indices or ():
+        if not -count <= index < count:
+            raise OptionError(
+                f"out_indices has {index}; this network has {count} maps: 0 to {count - 1}."
+            )
+    return [graph.features[i] for i in (range(count) if indices is None else indices)]
+
+
+def _adapt_channels(
+    checkpoint: Checkpoint, family: Architecture, config: Any, layout: str
+) -> dict[str, np.ndarray]:
+    """The first convolution fitted to another number of input channels, as timm does.
+
+    One channel takes the sum over the file's; more repeat them, cut, and scaled by their ratio.
+    """
+    name = f"{family.first_conv(config)}.weight"
+    if name not in checkpoint or checkpoint.shape(name)[1] == config.in_chans:
+        return {}
+    kernel = np.asarray(checkpoint[name], np.float32)
+    have, want = kernel.shape[1], config.in_chans
+    if want == 1:
+        adapted = kernel.sum(axis=1, keepdims=True)
+    else:
+        repeats = -(-want // have)
+        adapted = np.tile(kernel, (1, repeats, 1, 1))[:, :want] * (have / want)
+    return {name: np.ascontiguousarray(adapted, dtype=np.float32)}
+
+
+def _resolve(
+    model: Model,
+    family: Architecture,
+    wishes: Wishes,
+    checkpoint: Mapping[str, np.ndarray],
+    layout: str,
+    paths: Sequence[Path],
+) -> Resolution:
+    """Fit the checkpoint to the model: strictly, but for what the caller's wishes excuse."""
+    shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
+    head = [f"{family.head}.kernel", f"{family.head}.bias"]
+    new_head = wishes.num_classes is not None or wishes.labels is not None
+    spare = ["*"] if wishes.features_only else []
+    if not any(name in shapes for name in head):
+        spare.append(f"{family.head}.*")
+    return family.layouts[layout].resolve(
+        checkpoint,
+        shapes,
+        fresh=[name for name in head if name in shapes] if new_head else (),
+        spare=spare,
+        origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
+    )
+
+
+def _loaded(
+    record: Record,
+    checkpoint: Checkpoint,
+    resolution: Resolution,
+    adapted: tuple[str, ...],
+    paths: Sequence[Path],
+    files: Files | None,
+) -> Record:
+    """The record with what a save needs from the file, and with the report."""
+    dtype = _main_dtype(checkpoint)
+    report = LoadReport(
+        source=files.origin if files is not None else str(paths[0]),
+        commit=files.commit if files is not None else None,
+        files=tuple(path.name for path in paths),
+        loaded=len(resolution.values),
+        fresh=resolution.fresh,
+        ignored=resolution.ignored,
+        adapted=adapted,
+        dtype=dtype,
+    )
+    held = [name for name in checkpoint if name not in resolution.constants]
+    dtypes = {name: str(checkpoint.dtype(name)) for name in held}
+    return dataclasses.replace(
+        record,
+        file_dtype=dtype,
+        other_dtypes={k: d for k, d in dtypes.items() if d != dtype},
+        constants={k: np.array(v) for k, v in resolution.constants.items()},
+        report=report,
+    )
+
+
+def _notice_license(card: ModelCard) -> None:
+    """Say once that a licence restricts use."""
+    restricted = re.search(r"\bnc\b|non-?commercial|research", (card.license or "").lower())
+    if restricted and card.name not in _noticed:
+        _noticed.add(card.name)
+        message = f"{card.name!r} has the licence {card.license!r}, which restricts its use."
+        warnings.warn(message, LicenseWarning, stacklevel=3)
+
+
+_noticed: set[str] = set()
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if v is not None}
+
+
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or any(not isinstance(s, int) or s < 1 for s in pair):
+        raise OptionError(f"input_size is an edge, or (height, width), in pixels; got {size!r}.")
+    return pair  # type: ignore[return-value]

@@ -1,0 +1,240 @@
+"""The model object: a Keras model that knows its card, its preprocessing, its labels, its task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.architectures.base import Feature
+from zoo.errors import OptionError, TaskError
+from zoo.layers.base import register
+from zoo.registry.card import ModelCard, from_data, to_data
+from zoo.registry.labels import labels as label_set
+from zoo.tasks import TASKS, Prediction, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What a load did.
+
+    Attributes:
+        source: repo, folder or address the weights came from; None for random weights.
+        commit: the one commit that every file came from, for a hub.
+        files: the files read.
+        loaded: number of model weights that were given values from the files.
+        fresh: weights that hold fresh random values.
+        ignored: tensors of the files that were not used.
+        adapted: weights that were fitted to another number of input channels.
+        dtype: dtype of the files' tensors.
+    """
+
+    source: str | None = None
+    commit: str | None = None
+    files: tuple[str, ...] = ()
+    loaded: int = 0
+    fresh: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
+    dtype: str | None = None
+
+    def __str__(self) -> str:
+        origin = f"{self.source}@{self.commit}" if self.commit else self.source
+        lines = [f"{self.loaded} weights from {origin or 'nowhere'} ({self.dtype or 'no file'})"]
+        for title in ("fresh", "ignored", "adapted"):
+            if names := getattr(self, title):
+                shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))
+                lines.append(f"{title}: {shown}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a model carries besides its graph, and through `.keras` files: plain values alone.
+
+    Attributes:
+        card: the card, as loaded: with the caller's options in it.
+        task: name of the task.
+        embedding: name of the layer whose output is the embedding.
+        features: the maps that the model gives, for `features_only`.
+        layout: layout that a save writes.
+        file_dtype: dtype that a save writes.
+        other_dtypes: tensors of the file that have another dtype.
+        constants: tensors of the file that no weight holds.
+        report: what the load did.
+    """
+
+    card: ModelCard
+    task: str
+    embedding: str | None = None
+    features: tuple[Feature, ...] | None = None
+    layout: str = "timm"
+    file_dtype: str = "float32"
+    other_dtypes: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, Any] | None = None
+    report: LoadReport = LoadReport()
+
+    def to_dict(self) -> dict[str, Any]:
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if self.constants is not None:
+            data["constants"] = {
+                k: {"dtype": str(v.dtype), "value": v.tolist()} for k, v in self.constants.items()
+            }
+        return data | {
+            "card": to_data(self.card),
+            "features": self.features and [dataclasses.asdict(f) for f in self.features],
+            "report": dataclasses.asdict(self.report),
+            "other_dtypes": dict(self.other_dtypes),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        values = dict(data)
+        values["card"] = from_data(ModelCard, values["card"])
+        values["features"] = values["features"] and tuple(Feature(**f) for f in values["features"])
+        if values["constants"] is not None:
+            values["constants"] = {
+                k: np.asarray(v["value"], v["dtype"]) for k, v in values["constants"].items()
+            }
+        report = {k: tuple(v) if isinstance(v, list) else v for k, v in values["report"].items()}
+        return cls(**values | {"report": LoadReport(**report)})
+
+
+@register
+class Model(keras.Model):
+    """A functional Keras model with a card.
+
+    `compile`, `fit`, `summary`, `save`, `export`, callbacks and functional use are Keras's.
+    `card`, `labels`, `preprocess`, `task` and `load_report` are None on a model that came from no
+    card, such as a clone.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self._record: Record | None = None
+        self._preprocess: Any = None
+
+    # ------------------------------------------------------------ what the card says
+
+    @property
+    def record(self) -> Record | None:
+        return self._record
+
+    def attach(self, record: Record) -> None:
+        """Give the model its card and all that goes with it."""
+        self._record = record
+        self._preprocess = None
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The card, with the options of the load in it."""
+        return self._record.card if self._record else None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of the logits."""
+        labels = self.card.labels if self.card else None
+        return label_set(labels) if isinstance(labels, str) else labels
+
+    @property
+    def load_report(self) -> LoadReport | None:
+        """Where the weights came from, and what was not loaded."""
+        return self._record.report if self._record else None
+
+    @property
+    def feature_info(self) -> tuple[Feature, ...] | None:
+        """The maps that a model loaded with `features_only` gives, in order."""
+        return self._record.features if self._record else None
+
+    @property
+    def preprocess(self) -> Any:
+        """Inputs to a batch, exactly as the reference library feeds the model."""
+        if self._preprocess is None and self.card is not None and self.card.preprocessing:
+            from zoo.preprocessing.image import ImagePreprocessor
+
+            self._preprocess = ImagePreprocessor(self.card.preprocessing)
+        return self._preprocess
+
+    @property
+    def embedding_tensor(self) -> Any:
+        """The symbolic tensor `[n, dim]` that `embed` computes."""
+        return self.get_layer(self._record.embedding).output
+
+    @property
+    def task(self) -> Task | None:
+        """The task object, whose verbs are this model's."""
+        return TASKS[self._record.task](self) if self._record else None
+
+    # ------------------------------------------------------------ verbs
+
+    def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        if self.task is None:
+            raise TaskError(f"{self.name!r} has no card, so it has no verbs; call it on a batch.")
+        return self.task.run(verb, *args, **kwargs)
+
+    def classify(self, inputs: Any, top: int = 5, **options: Any) -> list[list[Prediction]]:
+        """The `top` most probable classes of each input; see the task's `classify`."""
+        return self._run("classify", inputs, top, **options)
+
+    def embed(self, inputs: Any, **options: Any) -> np.ndarray:
+        """One float32 vector per input, `[n, dim]`; see the task's `embed`."""
+        return self._run("embed", inputs, **options)
+
+    # ------------------------------------------------------------ Keras
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
+        """As Keras's, but without a loss it takes the task's, and it refuses probability losses.
+
+        Raises:
+            OptionError: the loss expects probabilities; the model gives logits.
+        """
+        if self.task is not None:
+            _refuse_probability_loss(loss)
+            loss = self.task.loss() if loss is None else loss
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {"zoo": self._record.to_dict()} if self._record else config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Model:
+        config = dict(config)
+        record = config.pop("zoo", None)
+        model = super().from_config(config, custom_objects=custom_objects)
+        if record is not None:
+            model.attach(Record.from_dict(record))
+        return model
+
+
+def _refuse_probability_loss(loss: Any) -> None:
+    """Logits under a loss that expects probabilities train to nonsense without a word."""
+    takes_logits = {
+        "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
+        "categorical_crossentropy": "CategoricalCrossentropy",
+        "binary_crossentropy": "BinaryCrossentropy",
+        "binary_focal_crossentropy": "BinaryFocalCrossentropy",
+        "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
+    }
+    by_class = {v: v for v in takes_logits.values()}
+    if isinstance(loss, keras.losses.Loss):
+        name = by_class.get(type(loss).__name__)
+        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
+    else:
+        key = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
+        name = {**takes_logits, **by_class}.get(key)
+        logits = False
+    if name and not logits:
+        raise OptionError(
+            f"The loss {name} without from_logits=True expects probabilities, and zoo's models "
+            f"give logits. Pass keras.losses.{name}(from_logits=True), or no loss at all."
+        )

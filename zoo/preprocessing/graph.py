@@ -1,0 +1,441 @@
+"""The graph path of image preprocessing: TensorFlow ops, for tf.data, SavedModel and LiteRT.
+
+It gives what the host path gives, to the last bit, because it does what Pillow's 8-bit resize
+does (`libImaging/Resample.c`): the width first, then the height, each with filter weights rounded
+to 22-bit fixed point, sums of integers, and one rounding to 8 bits. Each pass is a product with a
+matrix of weights, built in the graph for the image's own size and for the rows of the crop alone;
+the padding falls out as the rows that lie outside of the image.
+
+Only known difference to the host path: files. TensorFlow decodes JPEG, PNG, GIF (first frame) and
+BMP (8, 24 and 32 bits) as Pillow does, except that a GIF's transparent pixels become black and not
+the colour of their palette entry. EXIF orientation is read from JPEG and PNG, from their EXIF
+blocks alone (not from XMP).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import PIL
+import tensorflow as tf
+
+from zoo.errors import InputError
+from zoo.preprocessing.image import normalize
+from zoo.preprocessing.spec import ImageSpec
+
+_BITS = 22  # of the fixed-point weights
+_LOW_BITS = 12  # of which the lower half
+_TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+_CROP_DRAWS = 10
+# Graph optimisers turn `x / constant` into `x * (1 / constant)`, which rounds otherwise; they leave
+# this division alone.
+_divide = tf.math.divide_no_nan
+_FLOAT64 = SimpleNamespace(
+    minimum=tf.minimum,
+    maximum=tf.maximum,
+    floor=tf.floor,
+    ceil=tf.math.ceil,
+    rint=tf.math.rint,
+    divide=lambda x, y: _divide(x, tf.cast(y, tf.float64)),
+)
+
+
+@dataclass(frozen=True)
+class GraphPreprocessor:
+    """`ImagePreprocessor` as TensorFlow ops.
+
+    Args:
+        spec: what the images go through.
+        exif: turn decoded files upright.
+    """
+
+    spec: ImageSpec
+    exif: bool = True
+
+    def __call__(self, images: Any) -> tf.Tensor:
+        """Preprocess uint8 [h, w, c] or [n, h, w, c] into float32 [..., height, width, channels].
+
+        The rank must be known when the graph is traced; the sizes need not be.
+
+        Raises:
+            InputError: another dtype, rank or number of channels.
+        """
+        images = _with_channels(_checked(images, ranks=(3, 4)), self.spec.channels)
+        if images.shape.rank == 3:
+            return self(images[None])[0]
+        size = self.spec.resized_size(*_size(images), _FLOAT64)
+        resized = [tf.cast(edge, tf.float64) for edge in size]
+        offsets = self.spec.crop_offset(*resized, _FLOAT64)
+        rows, columns = (
+            offset + tf.range(edge, dtype=tf.float64)
+            for offset, edge in zip(offsets, self.spec.input_size, strict=True)
+        )
+        pixels = _resample(images, rows, columns, resized, self.spec.interpolation)
+        inside = ((rows >= 0) & (rows < resized[0]))[:, None, None]
+        inside &= ((columns >= 0) & (columns < resized[1]))[:, None]
+        fill = tf.constant(self.spec.fill, tf.uint8)
+        return _normalized(tf.where(inside, pixels, fill), self.spec)
+
+    def from_bytes(self, data: Any) -> tf.Tensor:
+        """Decode and preprocess the bytes of image files.
+
+        Args:
+            data: string tensor [] or [n].
+
+        Returns:
+            float32 [height, width, channels] or [n, height, width, channels].
+        """
+        data = tf.convert_to_tensor(data, tf.string)
+        if data.shape.rank == 0:
+            return self(decode(data, self.exif))
+        shape = (*self.spec.input_size, self.spec.channels)
+        return tf.map_fn(self.from_bytes, data, fn_output_signature=tf.TensorSpec(shape))
+
+
+@dataclass(frozen=True)
+class TrainPreprocessor:
+    """The augmenting preprocessing of training: a random resized crop and a horizontal flip.
+
+    The crop is that of Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), drawn as torchvision
+    draws it; resize and normalisation are those of evaluation.
+
+    Args:
+        spec: input size, interpolation and normalisation.
+        exif: turn decoded files upright.
+        scale: least and greatest share of the image's area that the crop takes.
+        ratio: least and greatest ratio of the crop's width to its height.
+        flip: probability of the flip.
+    """
+
+    spec: ImageSpec
+    exif: bool = True
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    def __call__(self, image: Any, seed: Any = None) -> tf.Tensor:
+        """Augment and preprocess one image.
+
+        Args:
+            image: uint8 [h, w, c].
+            seed: int [2]: the same seed gives the same result. None draws a new one each time.
+
+        Returns:
+            float32 [height, width, channels].
+
+        Raises:
+            InputError: another dtype, rank or number of channels.
+        """
+        image = _with_channels(_checked(image, ranks=(3,)), self.spec.channels)
+        if seed is None:
+            seed = tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
+        box_seed, flip_seed = tf.unstack(tf.random.split(seed))
+        top, left, height, width = self._box(*_size(image), box_seed)
+        crop = image[top : top + height, left : left + width]
+        rows, columns = (tf.range(edge, dtype=tf.float64) for edge in self.spec.input_size)
+        size = [tf.constant(edge, tf.float64) for edge in self.spec.input_size]
+        pixels = _resample(crop[None], rows, columns, size, self.spec.interpolation)[0]
+        flipped = tf.random.stateless_uniform([], flip_seed) < self.flip
+        return _normalized(tf.where(flipped, pixels[:, ::-1], pixels), self.spec)
+
+    def from_bytes(self, data: Any, seed: Any = None) -> tf.Tensor:
+        """Decode, augment and preprocess the bytes of one image file, a string tensor []."""
+        return self(decode(data, self.exif), seed)
+
+    def _box(self, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
+        """Top, left, height and width, int32: the first of ten draws that fits, else the centre."""
+        draws = tf.random.stateless_uniform([4, _CROP_DRAWS], seed, dtype=tf.float64)
+        area = height * width * (self.scale[0] + draws[0] * (self.scale[1] - self.scale[0]))
+        low, high = (math.log(r) for r in self.ratio)
+        ratio = tf.exp(low + draws[1] * (high - low))
+        widths, heights = tf.math.rint(tf.sqrt(area * ratio)), tf.math.rint(tf.sqrt(area / ratio))
+        fits = (widths <= width) & (heights <= height) & (tf.minimum(widths, heights) >= 1)
+        clipped = tf.clip_by_value(width / height, *self.ratio)
+        first, any_fits = tf.argmax(tf.cast(fits, tf.int32)), tf.reduce_any(fits)
+        crop_height = tf.where(
+            any_fits, heights[first], tf.minimum(height, tf.math.rint(width / clipped))
+        )
+        crop_width = tf.where(
+            any_fits, widths[first], tf.minimum(width, tf.math.rint(height * clipped))
+        )
+        free = tf.stack([height - crop_height, width - crop_width])
+        random = tf.floor(tf.gather(draws[2:], first, axis=1) * (free + 1))
+        top, left = tf.unstack(tf.where(any_fits, random, tf.floor(free / 2)))
+        return [tf.cast(v, tf.int32) for v in (top, left, crop_height, crop_width)]
+
+
+# Pixels
+
+
+def _checked(images: Any, ranks: tuple[int, ...]) -> tf.Tensor:
+    images = tf.convert_to_tensor(images)
+    if images.dtype != tf.uint8 or images.shape.rank not in ranks:
+        shapes = " or ".join("[n, h, w, c]" if rank == 4 else "[h, w, c]" for rank in ranks)
+        raise InputError(
+            f"Images are uint8 tensors {shapes} with values 0 to 255; found {images.dtype.name} "
+            f"of shape {images.shape}."
+        )
+    return images
+
+
+def _size(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width, float64: constants, and the weights with them, where they are known."""
+    height, width = (
+        tf.cast(
+            tf.shape(images)[axis] if images.shape[axis] is None else images.shape[axis], tf.float64
+        )
+        for axis in (-3, -2)
+    )
+    return height, width
+
+
+def _with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+    """As Pillow's `convert` between grey, RGB and RGBA."""
+    found = images.shape[-1]
+    if found is None or found == channels:
+        return tf.ensure_shape(images, [*images.shape[:-1], channels])
+    if channels not in (1, 3) or found not in (1, 3, 4):
+        raise InputError(f"Images have {found} channels; this model takes {channels}.")
+    if channels == 3:
+        return tf.repeat(images, 3, axis=-1) if found == 1 else images[..., :3]
+    luma = tf.reduce_sum(tf.cast(images[..., :3], tf.int32) * [19595, 38470, 7471], -1)
+    return tf.cast(tf.bitwise.right_shift(luma + 2**15, 16), tf.uint8)[..., None]
+
+
+def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
+    """Normalise uint8 pixels by table, since graph optimisers turn divisions into products."""
+    if spec.channel_order == "bgr":
+        pixels = pixels[..., ::-1]
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], spec.channels, axis=1)
+    table = tf.constant(normalize(levels, spec).ravel())
+    index = tf.cast(pixels, tf.int32) * spec.channels + tf.range(spec.channels)
+    out = tf.gather(table, index)
+    return tf.ensure_shape(out, [*out.shape[:-3], *spec.input_size, spec.channels])
+
+
+# Resize
+
+
+def _resample(images, rows, columns, resized, interpolation: str) -> tf.Tensor:
+    """Pixels of the images resized to `resized`, at `rows` x `columns`.
+
+    Width before height, as Pillow does it; since version 13 Pillow begins with the height where
+    that loses more than twice as many pixels.
+
+    Args:
+        images: uint8 [n, h, w, c].
+        rows, columns: float64 [r] and [s]. Those outside of the resized image repeat its edge.
+        resized: height and width of the resized image, float64 scalars.
+
+    Returns:
+        uint8 [n, r, s, c].
+    """
+    height, width = _size(images)
+    weights = _weights(height, rows, resized[0], interpolation)
+    across = _weights(width, columns, resized[1], interpolation)
+
+    def resize_rows(x: tf.Tensor) -> tf.Tensor:
+        return _weighted(x, weights)
+
+    def resize_columns(x: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(_weighted(tf.transpose(x, [0, 2, 1, 3]), across), [0, 2, 1, 3])
+
+    loss_y, loss_x = height - resized[0], width - resized[1]
+    return tf.cond(
+        _TALL_FIRST & (loss_y > 0) & (loss_y > 2 * loss_x),
+        lambda: resize_columns(resize_rows(images)),
+        lambda: resize_rows(resize_columns(images)),
+    )
+
+
+def _weighted(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """The weighted rows of images, rounded and clipped: uint8 [n, r, w, c].
+
+    The weights go as two halves, because float32 products of 8-bit pixels with 11-bit integers
+    are exact, and so are their sums: on a CPU, on a GPU and in its TensorFloat-32. (The sums of
+    the low half are exact for 32 weights, and for more off by some 2^-22 of a level at worst.)
+
+    Args:
+        images: uint8 [n, h, w, c].
+        weights: int32 [r, h], fixed point.
+    """
+    n, height, width, channels = tf.unstack(tf.shape(images))
+    rows = tf.cast(tf.reshape(images, [n, height, width * channels]), tf.float32)
+    high = tf.bitwise.right_shift(weights + 2 ** (_LOW_BITS - 1), _LOW_BITS)
+    low = weights - high * 2**_LOW_BITS
+    high, low = (tf.cast(tf.cast(half, tf.float32) @ rows, tf.int32) for half in (high, low))
+    total = high * 2**_LOW_BITS + low + 2 ** (_BITS - 1)
+    pixels = tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255)
+    return tf.reshape(tf.cast(pixels, tf.uint8), [n, -1, width, images.shape[-1]])
+
+
+def _weights(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: str) -> tf.Tensor:
+    """Pillow's filter weights from `length` pixels to `positions` of `resized`, int32 [p, length].
+
+    All in float64 and in Pillow's order: its last bit decides the ties of the box filter.
+    """
+    scale = _divide(length, resized)
+    positions = tf.clip_by_value(positions, 0.0, resized - 1.0)
+    x = tf.range(length, dtype=tf.float64)
+    if name == "nearest":
+        sources = tf.gather(_nearest(resized, scale), tf.cast(positions, tf.int32))
+        return tf.where(sources[:, None] == x, 2**_BITS, 0)
+    kernel, support = _FILTERS[name]
+    stretch = tf.maximum(scale, 1.0)
+    reach = support * stretch
+    center = ((positions + 0.5) * scale)[:, None]
+    window = (x >= tf.floor(center - reach + 0.5)) & (x < tf.floor(center + reach + 0.5))
+    weights = kernel((x - center + 0.5) * (1.0 / stretch)) * tf.cast(window, tf.float64)
+    weights = weights * 2.0**_BITS / tf.reduce_sum(weights, axis=-1, keepdims=True)
+    return tf.cast(weights + 0.5 * tf.sign(weights), tf.int32)
+
+
+def _nearest(resized: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """The source of every resized pixel. Pillow adds up steps, rounding errors included."""
+    steps = tf.fill([tf.cast(resized, tf.int32) - 1], scale)
+    return tf.floor(tf.cumsum(tf.concat([[0.5 * scale], steps], 0)))
+
+
+def _box(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast((x > -0.5) & (x <= 0.5), x.dtype)
+
+
+def _bilinear(x: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1.0 - tf.abs(x), 0.0)
+
+
+def _sinc(x: tf.Tensor) -> tf.Tensor:
+    angle = x * math.pi
+    return tf.where(x == 0, tf.ones_like(x), tf.math.divide_no_nan(tf.sin(angle), angle))
+
+
+def _hamming(x: tf.Tensor) -> tf.Tensor:
+    mean, swing = (float(np.float32(v)) for v in (0.54, 0.46))  # single in Pillow
+    value = _sinc(x) * (mean + swing * tf.cos(x * math.pi))
+    return tf.where(tf.abs(x) < 1, value, tf.zeros_like(x))
+
+
+def _bicubic(x: tf.Tensor, a: float = -0.5) -> tf.Tensor:
+    """Keys' cubic convolution, https://doi.org/10.1109/TASSP.1981.1163711, equation 15."""
+    x = tf.abs(x)
+    inner = ((a + 2) * x - (a + 3)) * x * x + 1
+    outer = (((x - 5) * x + 8) * x - 4) * a
+    return tf.where(x < 1, inner, tf.where(x < 2, outer, tf.zeros_like(x)))
+
+
+def _lanczos(x: tf.Tensor) -> tf.Tensor:
+    return tf.where(tf.abs(x) < 3, _sinc(x) * _sinc(x / 3), tf.zeros_like(x))
+
+
+_FILTERS = {  # the kernel, and how far it reaches
+    "box": (_box, 0.5),
+    "bilinear": (_bilinear, 1.0),
+    "hamming": (_hamming, 1.0),
+    "bicubic": (_bicubic, 2.0),
+    "lanczos": (_lanczos, 3.0),
+}
+
+
+# Files
+
+
+def decode(data: Any, exif: bool = True) -> tf.Tensor:
+    """Decode the bytes of an image file, a string tensor [], into uint8 [h, w, 3]."""
+    data = tf.convert_to_tensor(data, tf.string)
+    raw = tf.io.decode_raw(data, tf.uint8)
+
+    def jpeg() -> tf.Tensor:
+        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+    is_jpeg = _starts(data, b"\xff\xd8")
+    branches = [(is_jpeg, jpeg), (_starts(data, b"BM"), lambda: _decode_bmp(data, raw))]
+    image = tf.ensure_shape(tf.case(branches, default=lambda: _decode_any(data)), [None, None, 3])
+    if not exif:
+        return image
+    is_png = _starts(data, b"\x89PNG\r\n\x1a\n")
+    none = tf.constant(-1, tf.int64)
+    header = tf.case(
+        [(is_jpeg, lambda: _exif_in_jpeg(raw)), (is_png, lambda: _exif_in_png(raw))],
+        default=lambda: none,
+    )
+    return tf.cond(header >= 0, lambda: _upright(image, _orientation(raw, header)), lambda: image)
+
+
+def _starts(data: tf.Tensor, magic: bytes) -> tf.Tensor:
+    return tf.strings.substr(data, 0, len(magic)) == magic
+
+
+def _decode_bmp(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+    """TensorFlow's decoder leaves the palette of 8-bit files unread, and gives its indices."""
+
+    def from_palette() -> tf.Tensor:
+        palette = raw[14 + _number(raw, 14, 4) :][: 4 * 256]
+        colors = tf.reshape(palette[: tf.size(palette) // 4 * 4], [-1, 4])[:, 2::-1]
+        return tf.gather(colors, tf.cast(tf.io.decode_bmp(data)[..., 0], tf.int32))
+
+    return tf.cond(_number(raw, 28, 2) == 8, from_palette, lambda: _decode_any(data))
+
+
+def _decode_any(data: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(data, channels=3, expand_animations=False)
+
+
+def _number(raw: tf.Tensor, at: Any, count: int, big: Any = False) -> tf.Tensor:
+    """The `count`-byte unsigned integers at offsets `at`, int64; the last byte repeats forever."""
+    places = tf.range(count, dtype=tf.int64)
+    index = tf.cast(at, tf.int64)[..., None] + places
+    digits = tf.gather(raw, tf.minimum(index, tf.size(raw, tf.int64) - 1))
+    shifts = 8 * tf.where(big, count - 1 - places, places)
+    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(digits, tf.int64), shifts), -1)
+
+
+def _exif_in_jpeg(raw: tf.Tensor) -> tf.Tensor:
+    """Offset of the TIFF header in the EXIF segment of a JPEG file, -1 without one."""
+
+    def is_exif(at: tf.Tensor) -> tf.Tensor:
+        signature = _number(raw, at + 4, 6, big=True) == int.from_bytes(b"Exif\0\0", "big")
+        return (_number(raw, at, 2, big=True) == 0xFFE1) & signature
+
+    def passes(at: tf.Tensor) -> tf.Tensor:
+        is_segment = (_number(raw, at, 1) == 0xFF) & (_number(raw, at + 1, 1) != 0xDA)
+        return (at + 10 < tf.size(raw, tf.int64)) & is_segment & ~is_exif(at)
+
+    first = tf.constant(2, tf.int64)
+    at = tf.while_loop(passes, lambda at: [at + 2 + _number(raw, at + 2, 2, big=True)], [first])[0]
+    return tf.where(is_exif(at), at + 10, tf.constant(-1, tf.int64))
+
+
+def _exif_in_png(raw: tf.Tensor) -> tf.Tensor:
+    """Offset of the TIFF header in the eXIf chunk of a PNG file, -1 without one."""
+
+    def is_exif(at: tf.Tensor) -> tf.Tensor:
+        return _number(raw, at + 4, 4, big=True) == int.from_bytes(b"eXIf", "big")
+
+    def passes(at: tf.Tensor) -> tf.Tensor:
+        return (at + 12 < tf.size(raw, tf.int64)) & ~is_exif(at)
+
+    first = tf.constant(8, tf.int64)
+    at = tf.while_loop(passes, lambda at: [at + 12 + _number(raw, at, 4, big=True)], [first])[0]
+    return tf.where(is_exif(at), at + 8, tf.constant(-1, tf.int64))
+
+
+def _orientation(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    """EXIF orientation, tag 0x0112 of the first directory after a TIFF header; 0 without one."""
+    big = _number(raw, header, 1) == ord("M")
+    directory = header + _number(raw, header + 4, 4, big)
+    entries = directory + 2 + 12 * tf.range(_number(raw, directory, 2, big))
+    is_orientation = _number(raw, entries, 2, big) == 0x0112
+    return tf.reduce_max(tf.where(is_orientation, _number(raw, entries + 8, 2, big), 0))
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    def among(*orientations: int) -> tf.Tensor:
+        return tf.reduce_any(orientation == tf.constant(orientations, tf.int64))
+
+    image = tf.cond(among(5, 6, 7, 8), lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    image = tf.cond(among(2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)
+    return tf.cond(among(3, 4, 7, 8), lambda: image[::-1], lambda: image)

@@ -1,0 +1,189 @@
+"""What a model's inputs go through, as data: one frozen spec per kind of input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from zoo.errors import ConfigError, OptionError, did_you_mean
+
+CropMode = Literal["center", "squash", "border"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+ChannelOrder = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """Evaluation preprocessing of images, in the terms of timm's `pretrained_cfg`.
+
+    Attributes:
+        input_size: height and width of the model's input, in pixels.
+        channels: input channels.
+        crop_pct: fraction of the resized image that the crop keeps; resize is to
+            `floor(input_size / crop_pct)`.
+        crop_mode: `center` (shorter edge to scale, centre crop, black where the crop is larger),
+            `squash` (both edges to scale, centre crop), `border` (longest edge to scale, pad with
+            the mean colour).
+        interpolation: Pillow filter of the resize.
+        mean, std: per channel in the order of `channel_order`, on values in 0..1.
+        channel_order: `rgb` or `bgr`.
+        test_input_size, test_crop_pct: the larger evaluation setting of the reference, used on
+            request.
+        fixed_input_size: the model takes no other size.
+
+    Raises:
+        ConfigError: a value that no image can be prepared with.
+    """
+
+    input_size: tuple[int, int] = (224, 224)
+    channels: int = 3
+    crop_pct: float = 0.875
+    crop_mode: CropMode = "center"
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    channel_order: ChannelOrder = "rgb"
+    test_input_size: tuple[int, int] | None = None
+    test_crop_pct: float | None = None
+    fixed_input_size: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "test_input_size", "mean", "std"):
+            if isinstance(getattr(self, name), list):  # as JSON gives them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_name("crop_mode", self.crop_mode, get_args(CropMode))
+        _check_name("interpolation", self.interpolation, get_args(Interpolation))
+        _check_name("channel_order", self.channel_order, get_args(ChannelOrder))
+        for name in ("input_size", "test_input_size"):
+            _check_size(name, getattr(self, name))
+        for name in ("crop_pct", "test_crop_pct"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{name} is {value!r}; a positive number was expected.")
+        if not len(self.mean) == len(self.std) == self.channels > 0:
+            raise ConfigError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}, for {self.channels} "
+                "channels; one of each per channel was expected. `with_channels` derives them."
+            )
+        if 0 in self.std:
+            raise ConfigError(f"std is {self.std}; normalisation divides by it.")
+        if self.channel_order == "bgr" and self.channels != 3:
+            raise ConfigError(f"channel_order is 'bgr' for {self.channels} channels, not 3.")
+
+    def at_size(self, input_size: int | tuple[int, int]) -> ImageSpec:
+        """The same preprocessing for another input size: an edge, or (height, width).
+
+        Raises:
+            OptionError: the model takes its own size alone.
+        """
+        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        if self.fixed_input_size and size != self.input_size:
+            raise OptionError(
+                f"input_size={size} was asked for, but this model takes {self.input_size} alone."
+            )
+        return replace(self, input_size=size)
+
+    def at_test_size(self) -> ImageSpec:
+        """The reference's larger evaluation setting; the spec itself where there is none."""
+        return replace(
+            self,
+            input_size=self.test_input_size or self.input_size,
+            crop_pct=self.test_crop_pct or self.crop_pct,
+        )
+
+    def with_channels(self, channels: int) -> ImageSpec:
+        """The same preprocessing for another number of channels.
+
+        One channel takes the average of `mean` and of `std`, more repeat them in turn: what the
+        adaptation of the first convolution does with its kernel.
+        """
+        if channels == self.channels:
+            return self
+        if channels == 1:
+            mean, std = (sum(v) / len(v) for v in (self.mean, self.std))
+            return replace(self, channels=1, mean=(mean,), std=(std,), channel_order="rgb")
+        mean, std = (tuple(v[i % len(v)] for i in range(channels)) for v in (self.mean, self.std))
+        return replace(self, channels=channels, mean=mean, std=std, channel_order="rgb")
+
+    @property
+    def scale_size(self) -> tuple[int, int]:
+        """Height and width that the resize aims at, before the crop."""
+        height, width = (max(1, math.floor(edge / self.crop_pct)) for edge in self.input_size)
+        return height, width
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """Pixel around an image smaller than the crop, in the order of a picture: red first."""
+        if self.crop_mode != "border":
+            return (0,) * self.channels
+        mean = tuple(round(255 * value) for value in self.mean)
+        return mean[::-1] if self.channel_order == "bgr" else mean
+
+    def resized_size(self, height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
+        """Height and width of the resized image, as whole float64 values.
+
+        The arithmetic is that of timm's `ResizeKeepRatio` and torchvision's `Resize`, in float64
+        so that numpy and TensorFlow round alike. Where the reference would resize an extremely
+        thin image to no pixels at all, and fail, one is left.
+
+        Args:
+            height, width: of the image, float64 scalars.
+            xp: `numpy`, or the same functions for other scalars.
+        """
+        scale_height, scale_width = self.scale_size
+        if self.crop_mode == "squash":
+            return float(scale_height), float(scale_width)
+        if self.crop_mode == "center" and scale_height == scale_width:
+            shorter = xp.minimum(height, width)
+            return xp.floor(scale_height * height / shorter), xp.floor(
+                scale_width * width / shorter
+            )
+        nearest = xp.maximum if self.crop_mode == "border" else xp.minimum
+        ratio = nearest(xp.divide(height, scale_height), xp.divide(width, scale_width))
+        return tuple(xp.maximum(xp.rint(xp.divide(v, ratio)), 1.0) for v in (height, width))
+
+    def crop_offset(self, height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
+        """Top and left of the centre crop in an image of `height` x `width`, both float64.
+
+        Negative where the image is smaller than the crop and has to be padded. As in torchvision's
+        `center_crop`, half a pixel of crop rounds to even and the odd pixel of padding goes to the
+        bottom and to the right.
+        """
+
+        def offset(excess: Any) -> Any:
+            return xp.maximum(xp.rint(excess / 2), 0.0) + xp.minimum(xp.ceil(excess / 2), 0.0)
+
+        return offset(height - self.input_size[0]), offset(width - self.input_size[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, which `from_dict` takes back."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageSpec:
+        """A spec from plain data. A key that no field has is a `ConfigError`."""
+        names = [field.name for field in fields(cls)]
+        for key in data:
+            if key not in names:
+                raise ConfigError(
+                    f"{key!r} is no field of ImageSpec.{did_you_mean(key, names)} Fields: {names}."
+                )
+        return cls(**data)
+
+
+def _check_name(field: str, value: object, names: Iterable[str]) -> None:
+    if value not in names:
+        raise ConfigError(
+            f"{field} is {value!r}; one of {', '.join(names)} was expected."
+            f"{did_you_mean(str(value), names)}"
+        )
+
+
+def _check_size(field: str, size: object) -> None:
+    if size is None and field.startswith("test_"):
+        return
+    if not (isinstance(size, tuple) and len(size) == 2 and all(type(e) is int for e in size)):
+        raise ConfigError(f"{field} is {size!r}; (height, width) in whole pixels was expected.")
+    if min(size) < 1:
+        raise ConfigError(f"{field} is {size}; both edges must be at least one pixel.")

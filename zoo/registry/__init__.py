@@ -1,0 +1,1 @@
+"""The registry: architectures and pretrained cards, as data. No TensorFlow here."""

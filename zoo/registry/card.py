@@ -1,0 +1,119 @@
+"""A model card: weights, preprocessing and provenance of one pretrained model, as one value."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+from zoo.errors import ConfigError, did_you_mean
+from zoo.preprocessing.spec import ImageSpec
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """Where the weights of a card are.
+
+    Attributes:
+        repo: hub repo, `org/name`.
+        file: file name in the repo, or in the package for bundled weights.
+        revision: commit that the card pins; None is `main`, remembered once resolved.
+        sha256: hash of the file; None is trust on first use.
+        url: plain https source, for files that are on no hub.
+        bundled: the file ships in the package, under `zoo/bundled/<repo>`.
+        layout: whose tensor names and shapes the file has.
+    """
+
+    repo: str | None = None
+    file: str = "model.safetensors"
+    revision: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    bundled: bool = False
+    layout: str = "timm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """One pretrained model (or one built with random weights: then `weights` is None).
+
+    Attributes:
+        name: `architecture.tag`, or the handle it came from.
+        architecture: name of the architecture in the registry.
+        family: name of the family, whose module builds it.
+        config: fields of the family's config, as plain data.
+        weights: where the weights are; None where no safetensors are published anywhere.
+        preprocessing: what inputs go through.
+        task: for example `image-classification`.
+        labels: name of a label set that ships with zoo, or the labels, or None where unknown.
+        license: SPDX-like identifier as the publisher states it.
+        num_params: trainable parameters and buffers that are learned, as the reference counts.
+        published: figures quoted from others, each with its source. `imagenet-1k` was measured
+            with this very preprocessing, `imagenet-1k@288` at another image size.
+        paper_ids, origin_url, description: provenance.
+    """
+
+    name: str
+    architecture: str
+    family: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    weights: WeightsFile | None = None
+    preprocessing: ImageSpec | None = None
+    task: str = "image-classification"
+    labels: str | tuple[str, ...] | None = None
+    license: str | None = None
+    num_params: int | None = None
+    published: Mapping[str, Any] = field(default_factory=dict)
+    paper_ids: tuple[str, ...] = ()
+    origin_url: str | None = None
+    description: str | None = None
+
+
+def to_data(value: Any) -> Any:
+    """A card, or a part of one, as data that JSON can hold; fields at their default are left out.
+
+    `from_data` gives the same value back.
+    """
+    if is_dataclass(value):
+        held = {f: getattr(value, f.name) for f in fields(value)}
+        return {f.name: to_data(v) for f, v in held.items() if v != _default(f)}
+    if isinstance(value, Mapping):
+        return {key: to_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_data(item) for item in value]
+    return value
+
+
+def from_data(kind: type[_T], data: Mapping[str, Any]) -> _T:
+    """A `ModelCard`, `WeightsFile` or `ImageSpec` from what `to_data` gave.
+
+    Raises:
+        ConfigError: a field that `kind` does not have, or one that it needs and that is missing.
+    """
+    expected = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for name in data:
+        if name not in expected:
+            raise ConfigError(
+                f"{kind.__name__} has no field {name!r}; it has {', '.join(expected)}."
+                f"{did_you_mean(name, expected)}"
+            )
+    for name, known in expected.items():
+        if name not in data and _default(known) is MISSING:
+            raise ConfigError(f"{kind.__name__} needs the field {name!r}; found {', '.join(data)}.")
+    return kind(**{name: _field(name, value) for name, value in data.items()})
+
+
+_PARTS: dict[str, type] = {"weights": WeightsFile, "preprocessing": ImageSpec}
+
+
+def _field(name: str, value: Any) -> Any:
+    if name in _PARTS and isinstance(value, Mapping):
+        return from_data(_PARTS[name], value)
+    return tuple(value) if isinstance(value, list) else copy.deepcopy(value)
+
+
+def _default(spec: Field) -> Any:
+    return spec.default if spec.default_factory is MISSING else spec.default_factory()

@@ -1,0 +1,298 @@
+"""The `config.json` of a hub repo or folder: read as a card, and written from one.
+
+The layout is timm's (reference: `timm/models/_hub.py` and `timm/models/_pretrained.py`, 1.0.31).
+What builds the model stands at the top and under `model_args`; what its inputs go through and where
+it comes from, under `pretrained_cfg`. In the older flat form all of it stands at the top.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, get_args, get_type_hints
+
+from zoo.errors import ConfigError, UnknownNameError, did_you_mean
+from zoo.preprocessing.spec import ImageSpec
+from zoo.registry import labels as label_sets
+from zoo.registry.card import ModelCard
+from zoo.registry.registry import architecture_card
+
+CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
+
+# Of every image model in timm and here; a card's config leaves them out.
+_DEFAULT_CLASSES, _DEFAULT_CHANNELS = 1000, 3
+
+# Fields of the config that act in training alone, which timm leaves out of a saved config too.
+_TRAINING = {"drop_rate", "drop_path_rate"}
+
+# What `pretrained_cfg` may hold: read below, or of no effect on the model and its inputs.
+_READ = {
+    *("input_size", "test_input_size", "fixed_input_size", "crop_pct", "test_crop_pct"),
+    *("crop_mode", "interpolation", "mean", "std", "num_classes", "label_offset", "label_names"),
+    *("label_descriptions", "license", "paper_ids", "origin_url", "description"),
+}
+_WITHOUT_EFFECT = {
+    *("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag"),
+    *("custom_load", "min_input_size", "pool_size", "test_pool_size", "first_conv", "classifier"),
+    *("paper_name", "notes"),
+}
+_TOP_LEVEL = {"architecture", "num_features", "global_pool", "model_args"}
+
+
+def card_from_config(
+    config: Mapping[str, Any],
+    *,
+    origin: str,
+    preprocessor: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """The card that a repo's or folder's own config describes; `weights` is left None.
+
+    Args:
+        config: content of `config.json`.
+        origin: handle of the repo or folder: the card's name, and named in errors.
+        preprocessor: content of `preprocessor_config.json`, where there is one; timm's layout
+            carries the same under `pretrained_cfg`.
+
+    Raises:
+        ConfigError: the config names no architecture, one that zoo does not have, or a field has a
+            value that cannot be.
+    """
+    if not isinstance(config, Mapping):
+        found = type(config).__name__
+        raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
+    if "architecture" in config:
+        return _from_timm(config, origin)
+    if "model_type" in config:
+        return _from_transformers(config, origin, preprocessor)
+    raise ConfigError(
+        f"{_where(origin)} does not say which model it is: expected 'architecture' (timm) or "
+        f"'model_type' (transformers), found {', '.join(map(str, config)) or 'nothing'}."
+    )
+
+
+def config_from_card(
+    card: ModelCard,
+    *,
+    label_names: Sequence[str] | None = None,
+    num_features: int | None = None,
+    first_conv: str | None = None,
+    classifier: str | None = None,
+) -> dict[str, Any]:
+    """A `config.json` that timm, and `card_from_config`, read back as this card.
+
+    Args:
+        card: the model's card, with the config as built.
+        label_names: names of the classes; None takes the card's own.
+        num_features: channels of the features before the head (information for readers).
+        first_conv, classifier: path of the first convolution and of the head in the file, by which
+            timm adapts the checkpoint to other channels or classes.
+
+    Raises:
+        ConfigError: preprocessing that the layout cannot say.
+    """
+    num_classes = card.config.get("num_classes", _DEFAULT_CLASSES)
+    base = {"num_classes": num_classes, **architecture_card(card.architecture).config}
+    built = {k: v for k, v in card.config.items() if k not in _TRAINING and base.get(k) != v}
+    config: dict[str, Any] = {"architecture": card.architecture, "num_classes": num_classes}
+    if num_features is not None:
+        config["num_features"] = num_features
+    names = label_names if label_names is not None else _explicit_labels(card, num_classes)
+    if names is not None:
+        config["label_names"] = list(names)
+    if built:
+        config["model_args"] = built
+    prefix = f"{card.architecture}."
+    source = {
+        "tag": card.name.removeprefix(prefix) if card.name.startswith(prefix) else None,
+        "custom_load": False,
+        **_to_pretrained_cfg(card.preprocessing),
+        "num_classes": num_classes,
+        "first_conv": first_conv,
+        "classifier": classifier,
+        "license": card.license,
+        "description": card.description,
+        "origin_url": card.origin_url,
+        "paper_ids": list(card.paper_ids) or None,
+    }
+    return config | {"pretrained_cfg": {k: v for k, v in source.items() if v is not None}}
+
+
+def image_spec(pretrained_cfg: Mapping[str, Any], *, origin: str) -> ImageSpec:
+    """The preprocessing that timm's `pretrained_cfg` describes; a missing or null field is timm's
+    default.
+
+    Raises:
+        ConfigError: a size, interpolation or crop mode that is none.
+    """
+    cfg = {key: value for key, value in pretrained_cfg.items() if value is not None}
+    channels, *size = _size(cfg, "input_size", origin) or (_DEFAULT_CHANNELS, 224, 224)
+    _, *test_size = _size(cfg, "test_input_size", origin) or (None,)
+    values: dict[str, Any] = {
+        "input_size": tuple(size),
+        "test_input_size": tuple(test_size) or None,
+        "channels": channels,
+    }
+    for name in ("crop_pct", "test_crop_pct", "fixed_input_size"):
+        if name in cfg:
+            values[name] = cfg[name]
+    for name in ("interpolation", "crop_mode"):
+        if name in cfg:
+            values[name] = _one_of(get_args(get_type_hints(ImageSpec)[name]), cfg, name, origin)
+    for name in ("mean", "std"):
+        values[name] = _per_channel(cfg.get(name, getattr(ImageSpec(), name)), channels)
+    return ImageSpec(**values)
+
+
+def _from_timm(config: Mapping[str, Any], origin: str) -> ModelCard:
+    try:
+        bare = architecture_card(str(config["architecture"]))
+    except UnknownNameError as error:
+        raise ConfigError(f"{error} It was found in {_where(origin)}.") from None
+    cfg, arguments = _sections(config, origin)
+    num_classes = arguments.pop("num_classes", cfg.get("num_classes", _DEFAULT_CLASSES))
+    if not isinstance(num_classes, int) or num_classes < 0:
+        raise ConfigError(f"{_where(origin)}: num_classes is {num_classes!r}, not a count.")
+    spec = image_spec(cfg, origin=origin)
+    universal = {
+        "num_classes": (num_classes, _DEFAULT_CLASSES),
+        "in_chans": (spec.channels, _DEFAULT_CHANNELS),
+    }
+    changed = arguments | {k: v for k, (v, default) in universal.items() if v != default}
+    paper_ids = cfg.get("paper_ids", ())
+    return replace(
+        bare,
+        name=origin,
+        config={**bare.config, **changed},
+        preprocessing=spec,
+        task=CLASSIFICATION if num_classes else FEATURES,
+        labels=_labels(cfg, num_classes, origin),
+        license=cfg.get("license"),
+        num_params=None if changed else bare.num_params,
+        paper_ids=(paper_ids,) if isinstance(paper_ids, str) else tuple(paper_ids),
+        origin_url=cfg.get("origin_url"),
+        description=cfg.get("description"),
+    )
+
+
+def _from_transformers(
+    config: Mapping[str, Any], origin: str, preprocessor: Mapping[str, Any] | None
+) -> ModelCard:
+    """The one place where transformers' configs branch off, by `model_type`."""
+    raise ConfigError(
+        f"{_where(origin)} is in transformers' layout (model_type {config['model_type']!r}); zoo "
+        "has no architecture for it yet. `zoo.list_architectures()` gives what it has."
+    )
+
+
+def _sections(config: Mapping[str, Any], origin: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`pretrained_cfg` and the arguments that build the model, from either form of the config."""
+    if isinstance(config.get("pretrained_cfg"), Mapping):
+        over = ("num_classes", "label_names", "label_descriptions")
+        cfg = {**config["pretrained_cfg"], **{k: config[k] for k in over if k in config}}
+        arguments = dict(config.get("model_args") or {})
+    else:
+        cfg = {k: v for k, v in config.items() if k not in _TOP_LEVEL}
+        cfg.setdefault("label_names", cfg.pop("labels", None))
+        arguments = {}
+    for name in cfg.keys() - _READ - _WITHOUT_EFFECT:
+        _warn(f"{_where(origin)}: ignored {name!r}, which is unknown in a pretrained_cfg.")
+    cfg = {key: value for key, value in cfg.items() if value is not None}
+    if cfg.get("label_offset"):
+        raise ConfigError(
+            f"{_where(origin)} has label_offset {cfg['label_offset']!r}: classes of the checkpoint "
+            "that are dropped at load, which zoo does not do. Save the model without them."
+        )
+    channels = arguments.pop("in_chans", None)
+    if channels is not None:
+        for name in ("input_size", "test_input_size"):
+            if name in cfg or name == "input_size":
+                cfg[name] = (channels, *cfg.get(name, (channels, 224, 224))[1:])
+    return cfg, arguments
+
+
+def _labels(cfg: Mapping[str, Any], num_classes: int, origin: str) -> str | tuple[str, ...] | None:
+    """A label set's name, the labels, or None; timm, too, takes the set from the class count."""
+    known = label_sets.infer(num_classes)
+    names = cfg.get("label_names")
+    if not names:
+        return known
+    if isinstance(names, Mapping):  # class index -> name, with gaps allowed
+        by_index = {int(index): name for index, name in names.items()}
+        count = max(num_classes, *(index + 1 for index in by_index))
+        names = [by_index.get(index, str(index)) for index in range(count)]
+    if len(names) != num_classes:
+        _warn(
+            f"{_where(origin)} names {len(names)} labels for {num_classes} classes; the model is "
+            "without labels. Give them as `labels=`."
+        )
+        return None
+    if known and tuple(names) == label_sets.synsets(known):
+        return known
+    descriptions = cfg.get("label_descriptions") or {}
+    return tuple(descriptions.get(name, name) for name in names)
+
+
+def _explicit_labels(card: ModelCard, num_classes: int) -> Sequence[str] | None:
+    """The labels that a reader could not infer from the number of classes."""
+    if isinstance(card.labels, str):
+        inferred = label_sets.infer(num_classes) == card.labels
+        return None if inferred else label_sets.labels(card.labels)
+    return card.labels
+
+
+def _to_pretrained_cfg(spec: ImageSpec | None) -> dict[str, Any]:
+    if spec is None:
+        return {}
+    if spec.channel_order != "rgb":
+        raise ConfigError("timm's config.json has no channel order: only RGB models can be saved.")
+    test_size = spec.test_input_size
+    return {
+        "input_size": [spec.channels, *spec.input_size],
+        "test_input_size": [spec.channels, *test_size] if test_size else None,
+        "fixed_input_size": spec.fixed_input_size,
+        "interpolation": spec.interpolation,
+        "crop_pct": spec.crop_pct,
+        "test_crop_pct": spec.test_crop_pct,
+        "crop_mode": spec.crop_mode,
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+    }
+
+
+def _size(cfg: Mapping[str, Any], name: str, origin: str) -> tuple[int, ...] | None:
+    size = cfg.get(name)
+    if size is None:
+        return None
+    if not (isinstance(size, Sequence) and len(size) == 3 and all(_positive(n) for n in size)):
+        raise ConfigError(
+            f"{_where(origin)}: {name} is {size!r}; expected [channels, height, width]."
+        )
+    return tuple(size)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _one_of(allowed: Sequence[str], cfg: Mapping[str, Any], name: str, origin: str) -> str:
+    if cfg[name] not in allowed:
+        raise ConfigError(
+            f"{_where(origin)}: {name} is {cfg[name]!r}; expected one of {', '.join(allowed)}."
+            f"{did_you_mean(str(cfg[name]), allowed)}"
+        )
+    return cfg[name]
+
+
+def _per_channel(value: Any, channels: int) -> tuple[float, ...]:
+    """One number per channel; where the count differs, their average for all, as timm does."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
+def _where(origin: str) -> str:
+    return f"{origin.rstrip('/')}/config.json"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=2)

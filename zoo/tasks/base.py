@@ -1,0 +1,92 @@
+"""What a task is: the verbs of a model, its loss, and how it runs its inputs."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from zoo.errors import TaskError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+
+# Compiled forward passes. Not attributes of the models: Keras would track and export them.
+_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+class Task:
+    """One task of one model. Subclasses are registered by `name` and list their `verbs`."""
+
+    name: ClassVar[str]
+    verbs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"<task {self.name!r}: {', '.join(self.verbs) or 'no verbs'}>"
+
+    def run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a verb by name.
+
+        Raises:
+            TaskError: the task does not have it.
+        """
+        if verb not in self.verbs:
+            raise TaskError(
+                f"{self.model.name!r} does {self.name}, which has no verb {verb!r}; "
+                f"it has {', '.join(self.verbs) or 'none'}."
+            )
+        return getattr(self, verb)(*args, **kwargs)
+
+    def loss(self) -> keras.losses.Loss | None:
+        """The loss that `compile` takes when none is given; None where there is no natural one."""
+        return None
+
+    def batches(self, inputs: Sequence, batch_size: int, verb: str) -> Iterator[Sequence]:
+        """Cut inputs into batches; long work shows a progress bar on a terminal."""
+        if batch_size < 1:
+            raise ZooError(f"batch_size must be at least 1; got {batch_size}.")
+        starts = range(0, len(inputs), batch_size)
+        silent = True if len(starts) < 8 else None  # None: tqdm decides by the terminal
+        for start in tqdm(starts, desc=verb, unit="batch", disable=silent, leave=False):
+            yield inputs[start : start + batch_size]
+
+
+def compiled(model: keras.Model, outputs: Any = None, key: str = "outputs") -> Any:
+    """The model's inference pass as one cached graph function of a batch of any size.
+
+    Args:
+        outputs: symbolic tensors of the model to compute instead of its outputs.
+        key: what to remember them under.
+    """
+    functions = _COMPILED.setdefault(model, {})
+    if key not in functions:
+        functions[key] = _compile(model, outputs)
+    return functions[key]
+
+
+def _compile(model: keras.Model, outputs: Any) -> Any:
+    import tensorflow as tf
+
+    # the cache is keyed by the model: what it holds must not keep the model alive
+    part = keras.Model(model.inputs, outputs) if outputs is not None else None
+    reference = weakref.ref(model)
+
+    def forward(*inputs):
+        target = part if part is not None else reference()
+        return target(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+
+    return tf.function(forward, reduce_retracing=True)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities `[n, classes]` in float32 from logits of any float type."""
+    logits = np.asarray(logits, np.float32)
+    exponents = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)

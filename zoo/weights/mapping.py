@@ -1,0 +1,295 @@
+"""Weight maps: a table of source tensors beside model weights, read in both directions.
+
+A map is always walked from the model's own weights: each weight matches exactly one row, whose
+`*` captures then spell the source names. So nothing inverts a pattern, and a tensor with no place
+or a weight with no tensor is seen at once.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from zoo.errors import WeightsError, did_you_mean
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a row does to its tensors: `load` from source to model, `save` back.
+
+    Both take and give lists of arrays; results may be views. `lossy` says that a load followed by
+    a save does not give back the same tensors.
+    """
+
+    name: str
+    load: Callable[[Arrays], Arrays]
+    save: Callable[[Arrays], Arrays]
+    lossy: bool = False
+
+
+# rank -> axes: dense [out, in], 1-D convolution [out, in, k], 2-D convolution [out, in, h, w]
+_KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
+
+
+def _permute(arrays: Arrays, invert: bool) -> Arrays:
+    axes = {rank: np.argsort(a) if invert else a for rank, a in _KERNEL_AXES.items()}
+    return [np.transpose(a, axes[a.ndim]) if a.ndim in axes else a for a in arrays]
+
+
+SAME = Operation("same", lambda arrays: arrays, lambda arrays: arrays)
+KERNEL = Operation(
+    "kernel", lambda arrays: _permute(arrays, False), lambda arrays: _permute(arrays, True)
+)
+POINTWISE = Operation(
+    "pointwise",
+    lambda arrays: [a[:, :, 0, 0].T if a.shape[2:] == (1, 1) else a for a in arrays],
+    lambda arrays: [a.T[:, :, None, None] for a in arrays],
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: model weights, the source tensors they are made of, and the operation between.
+
+    The first model pattern is matched against the weights; each `*` captures one or more
+    characters, and the n-th `*` of every other pattern of the row stands for the same text.
+    Weights named in `unless` are left to other rows.
+    """
+
+    model: str | tuple[str, ...]
+    source: str | tuple[str, ...]
+    operation: Operation = SAME
+    unless: tuple[str, ...] = ()
+
+    @cached_property
+    def models(self) -> tuple[str, ...]:
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @cached_property
+    def _anchor(self) -> re.Pattern:
+        return re.compile("(.+)".join(map(re.escape, self.models[0].split("*"))))
+
+    def match(self, weight: str) -> Match | None:
+        found = self._anchor.fullmatch(weight)
+        if found is None or weight in self.unless:
+            return None
+        spell = [tuple(_fill(p, found.groups()) for p in ps) for ps in (self.models, self.sources)]
+        return Match(row=self, models=spell[0], sources=spell[1])
+
+
+def _fill(pattern: str, captures: tuple[str, ...]) -> str:
+    head, *tails = pattern.split("*")
+    return head + "".join(c + t for c, t in zip(captures, tails, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A row applied to the weights of one model."""
+
+    row: Row
+    models: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A source tensor that no weight holds, such as a step counter.
+
+    It stands once for each weight that matches `beside`. It may be absent from a file; a save
+    writes back what the file had, and `value` for a model that came from no file.
+    """
+
+    beside: str
+    source: str
+    value: np.generic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """A checkpoint fitted to a model: the arrays of its weights, and what was left over.
+
+    Attributes:
+        values: array per model weight, perhaps a view of the file.
+        fresh: model weights that the file has no tensor for, as the caller allowed.
+        ignored: tensors of the file that were not used, as declared or allowed.
+        constants: values of the constant rows that the file has.
+    """
+
+    values: dict[str, np.ndarray]
+    fresh: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    constants: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightMap:
+    """The table of one layout of one family.
+
+    Args:
+        rows: each weight of a model matches exactly one.
+        constants: tensors beside the weights that hold no weight.
+        ignore: patterns of source tensors that are never read, by declaration.
+    """
+
+    rows: tuple[Row, ...]
+    constants: tuple[Constant, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def matches(self, weights: Iterable[str]) -> list[Match]:
+        """Apply the table to a model's weight names.
+
+        Raises:
+            WeightsError: a weight that matches no row, or more than one.
+        """
+        weights = list(weights)
+        found = {w: [m for row in self.rows if (m := row.match(w))] for w in weights}
+        members = {w for ms in found.values() for m in ms for w in m.models[1:]}
+        for weight, matches in found.items():
+            if len(matches) + (weight in members) != 1:
+                rows = ", ".join(repr(m.row.model) for m in matches) or "none"
+                raise WeightsError(
+                    f"Weight {weight!r} must match exactly one row; it matches {rows}."
+                )
+        return [m for ms in found.values() for m in ms]
+
+    def _constants_of(self, weights: Iterable[str]) -> dict[str, np.generic]:
+        rows = [(Row(c.beside, c.source), c.value) for c in self.constants]
+        return {
+            match.sources[0]: value
+            for weight in weights
+            for row, value in rows
+            if (match := row.match(weight))
+        }
+
+    def resolve(
+        self,
+        checkpoint: Mapping[str, np.ndarray],
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        fresh: Collection[str] = (),
+        spare: Collection[str] = (),
+        origin: str = "the checkpoint",
+    ) -> Resolution:
+        """Fit a checkpoint to a model, strictly.
+
+        Args:
+            checkpoint: tensors by source name.
+            shapes: the model's weights, by name.
+            fresh: weights that may be missing or of another shape: they keep fresh values.
+            spare: patterns of tensors that the model may have no place for.
+            origin: what error messages call the checkpoint.
+
+        Raises:
+            WeightsError: missing or extra tensors, or shapes that differ, all of them in one
+                message with the nearest names.
+        """
+        values: dict[str, np.ndarray] = {}
+        kept_fresh: list[str] = []
+        used: set[str] = set()
+        missing: list[str] = []
+        misshapen: list[str] = []
+        for match in self.matches(shapes):
+            excused = set(match.models) <= set(fresh)
+            used.update(match.sources)
+            if absent := [s for s in match.sources if s not in checkpoint]:
+                (kept_fresh.extend(match.models) if excused else missing.extend(absent))
+                continue
+            arrays = match.row.operation.load([checkpoint[s] for s in match.sources])
+            if all(a.shape == shapes[m] for a, m in zip(arrays, match.models, strict=True)):
+                values.update(zip(match.models, arrays, strict=True))
+            elif excused:
+                kept_fresh.extend(match.models)
+            else:
+                misshapen.append(_misfit(match, arrays, shapes))
+        constants = {s: checkpoint[s] for s in self._constants_of(shapes) if s in checkpoint}
+        unused = [s for s in checkpoint if s not in used and s not in constants]
+        extra = [s for s in unused if not _any_match(s, (*self.ignore, *spare))]
+        if missing or extra or misshapen:
+            raise WeightsError(_complaint(origin, missing, extra, misshapen))
+        unread = [s for m in self.matches(kept_fresh) for s in m.sources if s in checkpoint]
+        return Resolution(
+            values=values,
+            fresh=tuple(kept_fresh),
+            ignored=tuple(sorted({*unused, *unread})),
+            constants=constants,
+        )
+
+    def export(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The source tensors of a model's weights: the way back of `resolve`. May be views."""
+        tensors: dict[str, np.ndarray] = {}
+        for match in self.matches(weights):
+            arrays = match.row.operation.save([np.asarray(weights[m]) for m in match.models])
+            tensors.update(zip(match.sources, arrays, strict=True))
+        return tensors
+
+    def constants_for(
+        self, weights: Iterable[str], known: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The constant tensors to write beside a model's weights.
+
+        Args:
+            known: those of the file the model came from; None gives the declared ones.
+        """
+        if known is not None:
+            return dict(known)
+        return {s: np.asarray(v) for s, v in self._constants_of(weights).items()}
+
+
+def _any_match(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _misfit(match: Match, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    got = ", ".join(str(a.shape) for a in arrays)
+    want = ", ".join(str(tuple(shapes[m])) for m in match.models)
+    return f"{' + '.join(match.sources)}: the file gives {got}, the model has {want}"
+
+
+def _complaint(origin: str, missing: list, extra: list, misshapen: list) -> str:
+    parts = [f"{origin} does not fit the model."]
+    for title, names, others in (
+        ("The model needs", missing, extra),
+        ("The file has, with no place in the model,", extra, missing),
+    ):
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+            parts.append(
+                f"{title} {len(names)} tensor(s): {shown}.{did_you_mean(names[0], others)}"
+            )
+    if misshapen:
+        shown = "; ".join(misshapen[:5]) + ("; ..." if misshapen[5:] else "")
+        parts.append(f"Shapes differ (after layout conversion): {shown}.")
+    parts.append("Check that the architecture and its options are those the file was made with.")
+    return " ".join(parts)
+
+
+def torch_rows(*, pointwise: tuple[str, ...] = ()) -> tuple[Row, ...]:
+    """What PyTorch modules and their Keras counterparts call the same things.
+
+    Args:
+        pointwise: dense layers that the source holds as 1x1 convolutions.
+    """
+    kernels = tuple(f"{name}.kernel" for name in pointwise)
+    return (
+        Row("*.kernel", "*.weight", KERNEL, unless=kernels),
+        *(Row(k, k.removesuffix("kernel") + "weight", POINTWISE) for k in kernels),
+        Row("*.bias", "*.bias"),
+        Row("*.gamma", "*.weight"),
+        Row("*.beta", "*.bias"),
+        Row("*.moving_mean", "*.running_mean"),
+        Row("*.moving_variance", "*.running_var"),
+    )
+
+
+BATCHES_TRACKED = Constant("*.moving_mean", "*.num_batches_tracked", np.int64(0))
