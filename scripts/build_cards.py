@@ -2,12 +2,12 @@
 
     python scripts/build_cards.py [--results CHECKOUT]
 
-`zoo/registry/cards/<family>.json`: the architectures of a timm module (what each of its entry
+`zoo/registry/cards/<module>.json`: the architectures of a timm module (what each of its entry
 points hands to its model class), their parameter counts, pretrained tags, deprecated names.
 `zoo/registry/labels/`: the ImageNet label sets. Published accuracies come from the results tables
 of timm's repository, `CHECKOUT` (bare or not); without it the figures in the files stay.
 
-The next timm module is one row of `FAMILIES` and one encoder.
+The next timm module is one row of `MODULES` and, for another family, one encoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ sys.path.insert(0, str(ROOT / "tests" / "parity"))
 from reference import timm, torch  # noqa: E402  (it can only be imported from that folder)
 
 imagenet, layers, nn = timm.data.imagenet_info, timm.layers, torch.nn
-resnet, resnetv2 = timm.models.resnet, timm.models.resnetv2
+resnet, resnest, sknet = timm.models.resnet, timm.models.resnest, timm.models.sknet
+resnetv2 = timm.models.resnetv2
 
 RESULTS = {"imagenet-1k": "results/results-imagenet.csv"}
 REPOSITORY = "https://github.com/huggingface/pytorch-image-models"
@@ -47,6 +48,9 @@ REPOSITORY = "https://github.com/huggingface/pytorch-image-models"
 NAMES = {
     resnet.BasicBlock: "basic",
     resnet.Bottleneck: "bottleneck",
+    sknet.SelectiveKernelBasic: "sk_basic",
+    sknet.SelectiveKernelBottleneck: "sk_bottleneck",
+    resnest.ResNestBottleneck: "resnest",
     nn.ReLU: "relu",
     nn.BatchNorm2d: "batchnorm2d",
     layers.BatchNormAct2d: "batchnorm2d",
@@ -84,11 +88,23 @@ def plain(value: Any) -> Any:
     return name
 
 
+# What timm hands to blocks as `block_args` are fields of our config, at these values where a block
+# does not take them.
+BLOCK_FIELDS: dict[str, Any] = {
+    "attn_layer": None,
+    "sk_kwargs": {},
+    "radix": 0,
+    "avd": False,
+    "avd_first": False,
+}
+
+
 def encode_resnet(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `zoo.architectures.resnet.ResNetConfig`."""
-    attn_layer, attn_args = split((arguments["block_args"] or {}).get("attn_layer"))
+    block_args = BLOCK_FIELDS | (arguments["block_args"] or {})
+    attn_layer, attn_args = split(block_args["attn_layer"])
     rest = {k: plain(v) for k, v in arguments.items() if k != "block_args"}
-    return rest | {"attn_layer": attn_layer, "attn_args": attn_args}
+    return rest | block_args | {"attn_layer": attn_layer, "attn_args": attn_args}
 
 
 def encode_resnetv2(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,62 +116,66 @@ def encode_resnetv2(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """One timm module and the family it becomes."""
+class Module:
+    """A timm module, its model class, and the family that its architectures belong to."""
 
     reference: Any
     model: type
-    module: str
+    family: str
+    builder: str
     encode: Callable[[Mapping[str, Any]], dict[str, Any]]
 
-    @property
-    def reference_name(self) -> str:
-        return self.reference.__name__.rpartition(".")[2]
 
-
-FAMILIES = {
-    "resnet": Family(
-        reference=resnet,
-        model=resnet.ResNet,
-        module="zoo.architectures.resnet",
-        encode=encode_resnet,
-    ),
-    "resnetv2": Family(
-        reference=resnetv2,
-        model=resnetv2.ResNetV2,
-        module="zoo.architectures.resnetv2",
-        encode=encode_resnetv2,
-    ),
+RESNET = Module(
+    reference=resnet,
+    model=resnet.ResNet,
+    family="resnet",
+    builder="zoo.architectures.resnet",
+    encode=encode_resnet,
+)
+RESNETV2 = Module(
+    reference=resnetv2,
+    model=resnetv2.ResNetV2,
+    family="resnetv2",
+    builder="zoo.architectures.resnetv2",
+    encode=encode_resnetv2,
+)
+MODULES = {
+    "resnet": RESNET,
+    "sknet": replace(RESNET, reference=sknet),
+    "resnest": replace(RESNET, reference=resnest),
+    "resnetv2": RESNETV2,
 }
 
 
-def handed_over(family: Family, name: str) -> dict[str, Any]:
+def handed_over(module: Module, name: str) -> dict[str, Any]:
     """What timm's entry point `name` hands to its model class."""
     handed: dict[str, Any] = {}
-    build = family.reference.build_model_with_cfg
+    build = module.reference.build_model_with_cfg
 
     def record(model: type, variant: str, pretrained: bool, **arguments: Any) -> None:
         handed.update(arguments)
 
-    family.reference.build_model_with_cfg = record
+    module.reference.build_model_with_cfg = record
     try:
-        getattr(family.reference, name)()
+        getattr(module.reference, name)()
     finally:
-        family.reference.build_model_with_cfg = build
+        module.reference.build_model_with_cfg = build
     return handed
 
 
-def architecture_config(family: Family, name: str) -> dict[str, Any]:
-    """The fields of our config where `name` is not what the model class is by default."""
-    parameters = inspect.signature(family.model).parameters.values()
+def config_fields(module: Module, handed: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of our config, for timm's model class called with these arguments."""
+    parameters = inspect.signature(module.model).parameters.values()
     defaults = {p.name: None if p.default is p.empty else p.default for p in parameters}
-    handed = handed_over(family, name)
+    arguments = {k: v for k, v in {**defaults, **handed}.items() if k not in NOT_CONFIG}
+    return module.encode(arguments)
 
-    def fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return family.encode({k: v for k, v in arguments.items() if k not in NOT_CONFIG})
 
-    standard = fields(defaults)
-    changed = {k: v for k, v in fields(defaults | handed).items() if standard.get(k) != v}
+def architecture_config(module: Module, name: str) -> dict[str, Any]:
+    """The fields of our config where `name` is not what the model class is by default."""
+    handed, standard = handed_over(module, name), config_fields(module, {})
+    changed = {k: v for k, v in config_fields(module, handed).items() if standard.get(k) != v}
     return changed | ({"widths": pruned_widths(name)} if handed.get("pruned") else {})
 
 
@@ -291,13 +311,13 @@ def keep_results(path: Path) -> Published:
 WIDTH = 100
 
 
-def family_data(name: str, family: Family, published: Published) -> dict[str, Any]:
-    """The content of `cards/<name>.json`."""
+def module_data(reference: str, published: Published) -> dict[str, Any]:
+    """The content of `cards/<reference>.json`."""
+    module = MODULES[reference]
     architectures: dict[str, Any] = {}
     cards: dict[str, Any] = {}
-    reference = family.reference_name
     for architecture in timm.list_models(module=reference):
-        entry: dict[str, Any] = {"config": architecture_config(family, architecture)}
+        entry: dict[str, Any] = {"config": architecture_config(module, architecture)}
         entry["num_params"] = count_parameters(architecture, 1000)
         default = timm.get_pretrained_cfg(architecture)
         pretrained = timm.list_models(f"{architecture}.*", module=reference, pretrained=True)
@@ -310,8 +330,8 @@ def family_data(name: str, family: Family, published: Published) -> dict[str, An
             figures = published.figures.get(card, {})
             cards[card] = card_entry(timm.get_pretrained_cfg(card), figures)
     return {
-        "family": name,
-        "module": family.module,
+        "family": module.family,
+        "module": module.builder,
         "source": {
             "library": "timm",
             "version": timm.__version__,
@@ -386,10 +406,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--results", type=Path, metavar="CHECKOUT", help="of timm's repository")
     results = parser.parse_args().results
-    for name, family in FAMILIES.items():
-        path = CARDS / f"{name}.json"
+    for reference in MODULES:
+        path = CARDS / f"{reference}.json"
         published = read_results(results) if results else keep_results(path)
-        write(path, render(family_data(name, family, published)) + "\n")
+        write(path, render(module_data(reference, published)) + "\n")
     for name, text in label_files().items():
         write(label_sets.FOLDER / name, text)
 

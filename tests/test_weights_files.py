@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from weights_processes import run_python, shared_folder
+from weights_processes import read_only, run_python
 
 from zoo.errors import FileFormatError, NotFoundError
 from zoo.weights import files
@@ -302,18 +302,16 @@ open_checkpoint(sys.argv[1])
 """
 
 
-def test_a_folder_that_may_not_be_written():
-    with shared_folder() as folder:
-        folder.chmod(0o555)
-        assert run_python(SAVE, folder).error == "DiskError"
-        assert list(folder.iterdir()) == []
+def test_a_folder_that_may_not_be_written(tmp_path):
+    with read_only(tmp_path):
+        assert run_python(SAVE, tmp_path).error == "DiskError"
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_may_not_be_read():
-    with shared_folder() as folder:
-        save_checkpoint(folder / "secret", {"a": np.zeros(3)})
-        (folder / "secret").chmod(0)
-        assert run_python(OPEN, folder / "secret").error == "AccessError"
+def test_a_file_that_may_not_be_read(tmp_path):
+    save_checkpoint(tmp_path / "secret", {"a": np.zeros(3)})
+    (tmp_path / "secret").chmod(0)
+    assert run_python(OPEN, tmp_path / "secret").error == "AccessError"
 
 
 # Network file systems

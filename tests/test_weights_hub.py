@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hub_fixtures import CONFIG, MEMBER, README, REPO, STRANGER, WEIGHTS, download
+from weights_terminal import Terminal
 
 from zoo.errors import (
     AccessError,
@@ -411,6 +412,18 @@ def test_another_content_than_the_locked_is_refused(locked):
     lock.write(locked.lockfile)
     with pytest.raises(LockError, match=f"sha256 {SHA256}, expected {'0' * 64}"):
         open_repository(REPO, locked).weights()
+
+
+# The progress bar
+
+
+@pytest.mark.parametrize(("size", "shown"), [(5_000_000, True), (4_999_999, False)])
+def test_large_files_show_their_progress(hub, source, monkeypatch, size, shown):
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    hub.storage.commit(REPO, {"model.safetensors": bytes(size)})
+    open_repository(REPO, source).weights()
+    assert ("100%" in terminal.text) is shown
+    assert ("model.safetensors" in terminal.text) is shown
 
 
 def test_the_checkpoint_of_a_repo(hub, digits, source):

@@ -3,22 +3,21 @@
 import os
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 _PRELUDE = """
-import os, resource, sys
+import ctypes, os, resource, sys
 
 def fill_the_disk(size):
     "No file can grow beyond that many bytes from now on."
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 def lose_rights():
-    "Become a user who is stopped by the mode of files; root is not."
+    "Be stopped by the mode of files, which does not stop root as long as it has its capabilities."
     if os.getuid() == 0:
-        os.setuid(65534)
+        version = (0x20080522).to_bytes(4, sys.byteorder)
+        assert ctypes.CDLL(None).capset(version + bytes(4), bytes(24)) == 0
 
 sys.excepthook = lambda *error: print(f"{error[0].__name__}: {error[1]}", file=sys.stderr)
 """
@@ -56,12 +55,12 @@ def run_python(code, *arguments, **environment):
 
 
 @contextmanager
-def shared_folder():
-    """A folder that every user of the machine may enter; pytest's own are closed."""
-    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
-        path = Path(folder)
-        path.chmod(0o755)
-        yield path
-        for inside in [path, *path.rglob("*")]:
-            if not inside.is_symlink():
-                inside.chmod(0o755)
+def read_only(folder):
+    """A folder in which nobody without special rights can change anything."""
+    inside = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    modes = {path: path.stat().st_mode for path in inside}
+    for path in inside:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield
+    for path, mode in modes.items():
+        path.chmod(mode)

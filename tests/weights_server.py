@@ -19,10 +19,18 @@ class Answer(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
 
-    do_HEAD = do_GET
+    def do_HEAD(self):
+        self.do_GET()
 
     def log_message(self, *arguments):
         pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, address):
+        """A client that goes away is no error here."""
 
 
 @contextmanager
@@ -31,8 +39,7 @@ def web_server(answer):
 
     The server has a `url`, and lists its `requests` as (method, path, headers).
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Answer)
     server.answer, server.requests = answer, []
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import os
 import re
 import warnings
@@ -18,22 +17,18 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Architecture, Feature, Graph
-from zoo.errors import ConfigError, HandleError, NotFoundError, OptionError
+from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.model import LoadReport, Model, Record
+from zoo.pulling import card_files, find, weight_files
 from zoo.registry import registry
-from zoo.registry.card import ModelCard, WeightsFile
+from zoo.registry.card import ModelCard
 from zoo.registry.labels import labels as label_set
-from zoo.registry.repo_config import card_from_config
 from zoo.tasks import TASKS
 from zoo.weights.files import Checkpoint, open_checkpoint
-from zoo.weights.folder import Files, LocalFolder
-from zoo.weights.handle import Handle, Source, parse_handle
-from zoo.weights.https import fetch_url
-from zoo.weights.hub import open_repository
+from zoo.weights.folder import Files
+from zoo.weights.handle import Source, parse_handle
 from zoo.weights.mapping import Resolution
-
-BUNDLED = Path(__file__).parent / "bundled"
 
 
 class LicenseWarning(UserWarning):
@@ -129,76 +124,13 @@ def load(
     family = registry.import_family(card.family)
     paths: list[Path] = []
     if pretrained:
-        files = files or _card_files(card, source)
-        paths = _weights(card, files, weights, source)
+        files = files or card_files(card, source)
+        paths = weight_files(card, files, source, weights)
     _notice_license(card)
     return assemble(card, family, wishes, paths, files, dtype)
 
 
 LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]
-
-
-def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
-    """The card of a handle, and the folder it was read from (None: it is the registry's)."""
-    if handle.kind == "card":
-        return registry.info(handle.name), None
-    if handle.kind == "url":
-        raise HandleError(
-            f"{handle.name} is one file, which names no architecture. Name it, and give the "
-            f'address as weights: zoo.load("resnet50", weights="{handle.name}").'
-        )
-    files: Files
-    if handle.kind == "hub":
-        files = open_repository(handle.name, source, handle.revision)
-    else:
-        files = LocalFolder(handle.name)
-    config = read_json(files, "config.json")
-    preprocessor = read_json(files, "preprocessor_config.json", required=False)
-    return card_from_config(config, origin=files.origin, preprocessor=preprocessor), files
-
-
-def read_json(files: Files, name: str, *, required: bool = True) -> Any:
-    """A JSON file of a folder; None where an optional one does not exist."""
-    path = files.file(name, required=required)
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{files.origin}/{name} is not valid JSON: {error}.") from error
-
-
-def _card_files(card: ModelCard, source: Source) -> Files | None:
-    """The folder that a registry card's files are in; None where they are in no folder."""
-    where = card.weights
-    if where is None or where.repo is None:
-        return None
-    if where.bundled:
-        return LocalFolder(BUNDLED / where.repo)
-    return open_repository(where.repo, source, where.revision)
-
-
-def _weights(
-    card: ModelCard, files: Files | None, override: str | os.PathLike | None, source: Source
-) -> list[Path]:
-    """The verified local weight files: the caller's own, or the card's."""
-    if override is not None:
-        if isinstance(override, str) and override.startswith("https://"):
-            return [fetch_url(override, source)]
-        path = Path(override).expanduser()
-        if not path.is_file():
-            raise NotFoundError(f"weights={str(override)!r}: there is no such file.")
-        return [path]
-    where = card.weights or WeightsFile()
-    if files is not None:
-        return files.weights(where.file if card.weights else None, where.sha256)
-    if where.url is not None:
-        return [fetch_url(where.url, source, where.sha256)]
-    raise NotFoundError(
-        f"No safetensors weights of {card.name!r} are published. Build it with "
-        "pretrained=False, give your own with weights=, or take another tag: "
-        f"zoo.list_models({card.architecture + '*'!r})."
-    )
 
 
 # ---------------------------------------------------------------- assembly

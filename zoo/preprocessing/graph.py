@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -30,6 +30,7 @@ from zoo.preprocessing.spec import ImageSpec
 _BITS = 22  # of the fixed-point weights
 _LOW_BITS = 12  # of which the lower half
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
+_BLOCK = 32  # new pixels that are computed together
 _CROP_DRAWS = 10
 # Graph optimisers turn `x / constant` into `x * (1 / constant)`, which rounds otherwise; they leave
 # this division alone.
@@ -77,8 +78,8 @@ class GraphPreprocessor:
         pixels = _resample(images, rows, columns, resized, self.spec.interpolation)
         inside = ((rows >= 0) & (rows < resized[0]))[:, None, None]
         inside &= ((columns >= 0) & (columns < resized[1]))[:, None]
-        fill = tf.constant(self.spec.fill, tf.uint8)
-        return _normalized(tf.where(inside, pixels, fill), self.spec)
+        fill = tf.constant(self.spec.fill, tf.int32)
+        return _normalized(tf.where(inside, tf.cast(pixels, tf.int32), fill), self.spec)
 
     def from_bytes(self, data: Any) -> tf.Tensor:
         """Decode and preprocess the bytes of image files.
@@ -220,6 +221,14 @@ def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
 # Resize
 
 
+class _Filters(NamedTuple):
+    """First and last old pixel of each new one, int32 [p], and its weights, int32 [p, taps]."""
+
+    first: tf.Tensor
+    last: tf.Tensor
+    weights: tf.Tensor
+
+
 def _resample(images, rows, columns, resized, interpolation: str) -> tf.Tensor:
     """Pixels of the images resized to `resized`, at `rows` x `columns`.
 
@@ -235,63 +244,91 @@ def _resample(images, rows, columns, resized, interpolation: str) -> tf.Tensor:
         uint8 [n, r, s, c].
     """
     height, width = _size(images)
-    weights = _weights(height, rows, resized[0], interpolation)
-    across = _weights(width, columns, resized[1], interpolation)
-
-    def resize_rows(x: tf.Tensor) -> tf.Tensor:
-        return _weighted(x, weights)
-
-    def resize_columns(x: tf.Tensor) -> tf.Tensor:
-        return tf.transpose(_weighted(tf.transpose(x, [0, 2, 1, 3]), across), [0, 2, 1, 3])
-
+    down = _filters(height, rows, resized[0], interpolation)
+    across = _filters(width, columns, resized[1], interpolation)
+    x = tf.transpose(images, [0, 3, 1, 2])  # channels first: each pass is one large product
     loss_y, loss_x = height - resized[0], width - resized[1]
-    return tf.cond(
+    x = tf.cond(
         _TALL_FIRST & (loss_y > 0) & (loss_y > 2 * loss_x),
-        lambda: resize_columns(resize_rows(images)),
-        lambda: resize_rows(resize_columns(images)),
+        lambda: _swap(_product(_product(_swap(x), down), across)),
+        lambda: _product(_product(x, across), down),
+    )
+    return tf.transpose(
+        tf.ensure_shape(x, [None, images.shape[-1], *rows.shape, *columns.shape]), [0, 2, 3, 1]
     )
 
 
-def _weighted(images: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """The weighted rows of images, rounded and clipped: uint8 [n, r, w, c].
+def _swap(x: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(x, [0, 1, 3, 2])
+
+
+def _product(x: tf.Tensor, filters: _Filters) -> tf.Tensor:
+    """Resize the last axis, round and clip, and swap the last two axes.
+
+    Args:
+        x: uint8 [n, c, k, length].
+        filters: of p new pixels.
+
+    Returns:
+        uint8 [n, c, p, k].
+    """
+    n, channels, k, length = tf.unstack(tf.shape(x))
+    pixels = tf.reshape(x, [-1, length])
+    parts = []
+    for i in range(0, filters.first.shape[0], _BLOCK):  # a block of new pixels sees few old ones
+        first, last, weights = (values[i : i + _BLOCK] for values in filters)
+        start, stop = first[0], last[-1] + 1
+        taps = tf.minimum(first[:, None] + tf.range(tf.shape(weights)[1]), last[:, None]) - start
+        rows = tf.broadcast_to(tf.range(taps.shape[0])[:, None], tf.shape(taps))
+        index = tf.stack([rows, taps], axis=-1)
+        matrix = tf.scatter_nd(index, weights, [taps.shape[0], stop - start])
+        parts.append(_exact_product(pixels[:, start:stop], matrix))
+    total = tf.concat(parts, axis=-1) + 2 ** (_BITS - 1)
+    levels = tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255)
+    return _swap(tf.reshape(tf.cast(levels, tf.uint8), [n, channels, k, -1]))
+
+
+def _exact_product(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """`pixels @ weights.T` of uint8 and 22-bit integers, int32.
 
     The weights go as two halves, because float32 products of 8-bit pixels with 11-bit integers
     are exact, and so are their sums: on a CPU, on a GPU and in its TensorFloat-32. (The sums of
     the low half are exact for 32 weights, and for more off by some 2^-22 of a level at worst.)
-
-    Args:
-        images: uint8 [n, h, w, c].
-        weights: int32 [r, h], fixed point.
     """
-    n, height, width, channels = tf.unstack(tf.shape(images))
-    rows = tf.cast(tf.reshape(images, [n, height, width * channels]), tf.float32)
+    pixels = tf.cast(pixels, tf.float32)
     high = tf.bitwise.right_shift(weights + 2 ** (_LOW_BITS - 1), _LOW_BITS)
     low = weights - high * 2**_LOW_BITS
-    high, low = (tf.cast(tf.cast(half, tf.float32) @ rows, tf.int32) for half in (high, low))
-    total = high * 2**_LOW_BITS + low + 2 ** (_BITS - 1)
-    pixels = tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255)
-    return tf.reshape(tf.cast(pixels, tf.uint8), [n, -1, width, images.shape[-1]])
+    high, low = (
+        tf.cast(tf.matmul(pixels, tf.cast(half, tf.float32), transpose_b=True), tf.int32)
+        for half in (high, low)
+    )
+    return high * 2**_LOW_BITS + low
 
 
-def _weights(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: str) -> tf.Tensor:
-    """Pillow's filter weights from `length` pixels to `positions` of `resized`, int32 [p, length].
+def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: str) -> _Filters:
+    """Pillow's filters from `length` pixels to `positions` of `resized` ones.
 
     All in float64 and in Pillow's order: its last bit decides the ties of the box filter.
     """
     scale = _divide(length, resized)
     positions = tf.clip_by_value(positions, 0.0, resized - 1.0)
-    x = tf.range(length, dtype=tf.float64)
     if name == "nearest":
-        sources = tf.gather(_nearest(resized, scale), tf.cast(positions, tf.int32))
-        return tf.where(sources[:, None] == x, 2**_BITS, 0)
-    kernel, support = _FILTERS[name]
+        source = tf.cast(
+            tf.gather(_nearest(resized, scale), tf.cast(positions, tf.int32)), tf.int32
+        )
+        return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS))
+    kernel, support = _KERNELS[name]
     stretch = tf.maximum(scale, 1.0)
     reach = support * stretch
-    center = ((positions + 0.5) * scale)[:, None]
-    window = (x >= tf.floor(center - reach + 0.5)) & (x < tf.floor(center + reach + 0.5))
-    weights = kernel((x - center + 0.5) * (1.0 / stretch)) * tf.cast(window, tf.float64)
+    center = (positions + 0.5) * scale
+    first = tf.maximum(tf.floor(center - reach + 0.5), 0.0)
+    last = tf.minimum(tf.floor(center + reach + 0.5), length) - 1.0
+    x = first[:, None] + tf.range(2.0 * tf.math.ceil(reach) + 1.0, dtype=tf.float64)
+    weights = kernel((x - center[:, None] + 0.5) * (1.0 / stretch))
+    weights *= tf.cast(x <= last[:, None], tf.float64)
     weights = weights * 2.0**_BITS / tf.reduce_sum(weights, axis=-1, keepdims=True)
-    return tf.cast(weights + 0.5 * tf.sign(weights), tf.int32)
+    weights += 0.5 * tf.sign(weights)  # rounds, since the cast cuts
+    return _Filters(*(tf.cast(values, tf.int32) for values in (first, last, weights)))
 
 
 def _nearest(resized: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
@@ -331,7 +368,7 @@ def _lanczos(x: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.abs(x) < 3, _sinc(x) * _sinc(x / 3), tf.zeros_like(x))
 
 
-_FILTERS = {  # the kernel, and how far it reaches
+_KERNELS = {  # the kernel, and how far it reaches
     "box": (_box, 0.5),
     "bilinear": (_bilinear, 1.0),
     "hamming": (_hamming, 1.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
@@ -93,16 +93,16 @@ def from_data(kind: type[_T], data: Mapping[str, Any]) -> _T:
     Raises:
         ConfigError: a field that `kind` does not have, or one that it needs and that is missing.
     """
-    expected = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for name in data:
-        if name not in expected:
-            raise ConfigError(
-                f"{kind.__name__} has no field {name!r}; it has {', '.join(expected)}."
-                f"{did_you_mean(name, expected)}"
-            )
-    for name, known in expected.items():
-        if name not in data and _default(known) is MISSING:
-            raise ConfigError(f"{kind.__name__} needs the field {name!r}; found {', '.join(data)}.")
+    known, required = _fields(kind)  # type: ignore[arg-type]  # mypy holds classes unhashable
+    if not known.issuperset(data):
+        name = next(name for name in data if name not in known)
+        raise ConfigError(
+            f"{kind.__name__} has no field {name!r}; it has {', '.join(sorted(known))}."
+            f"{did_you_mean(name, known)}"
+        )
+    if not required.issubset(data):
+        missing = ", ".join(sorted(required - set(data)))
+        raise ConfigError(f"{kind.__name__} needs the field(s) {missing}; found {', '.join(data)}.")
     return kind(**{name: _field(name, value) for name, value in data.items()})
 
 
@@ -112,7 +112,15 @@ _PARTS: dict[str, type] = {"weights": WeightsFile, "preprocessing": ImageSpec}
 def _field(name: str, value: Any) -> Any:
     if name in _PARTS and isinstance(value, Mapping):
         return from_data(_PARTS[name], value)
-    return tuple(value) if isinstance(value, list) else copy.deepcopy(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the fields of a dataclass, and of those without a default."""
+    expected = fields(kind)
+    required = (f.name for f in expected if _default(f) is MISSING)
+    return frozenset(f.name for f in expected), frozenset(required)
 
 
 def _default(spec: Field) -> Any:

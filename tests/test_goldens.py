@@ -1,0 +1,65 @@
+"""Parity without the reference library: stored outputs, and the names and shapes of every name."""
+
+import functools
+import gzip
+import json
+
+import keras
+import numpy as np
+import pytest
+import synthetic
+import tensorflow as tf
+
+from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
+from zoo.registry import registry
+
+GOLDEN = synthetic.read_golden("resnet.json")
+
+
+@functools.cache
+def manifests() -> dict[str, dict[str, list[int]]]:
+    return json.loads(gzip.decompress((synthetic.GOLDENS / "manifests.json.gz").read_bytes()))
+
+
+def build(name: str, dtype: str = "float32", **options):
+    family_name, config = registry.architecture_config(name)
+    family = registry.import_family(family_name)
+    config = family.change_config(family.read_config(config, origin=name), options)
+
+    def network() -> keras.Model:
+        graph = family.build(config)
+        return keras.Model(graph.inputs, graph.outputs)
+
+    with dtype_scope(keras.DTypePolicy(dtype)):
+        return build_uninitialized(network), family.layouts["timm"]
+
+
+def source_tensors(model: keras.Model, table) -> dict[str, np.ndarray]:
+    """The reference's tensors as our model would write them: their shapes cost nothing."""
+    weights = {k: np.broadcast_to(0.0, v.shape) for k, v in named_weights(model).items()}
+    return table.export(weights) | table.constants_for(weights)
+
+
+@pytest.mark.parametrize("name", GOLDEN["outputs"])
+def test_outputs_are_the_references(name):
+    golden = GOLDEN["outputs"][name]
+    model, table = build(name, "float64", num_classes=GOLDEN["classes"], **golden["options"])
+    shapes = {k: v.shape for k, v in source_tensors(model, table).items()}
+    weights = {k: tuple(v.shape) for k, v in named_weights(model).items()}
+    initialize(model, table.resolve(synthetic.state(shapes), weights).values)
+    ours = model(tf.constant(synthetic.images())).numpy()
+    theirs = np.array(golden["logits"])
+    assert ours.shape == theirs.shape
+    assert np.linalg.norm(ours - theirs) < 1e-9 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("name", sorted(manifests()))
+def test_names_and_shapes_are_the_references(name):
+    model, table = build(name)
+    ours = {k: list(v.shape) for k, v in source_tensors(model, table).items()}
+    assert ours == manifests()[name]
+
+
+def test_every_architecture_has_a_manifest():
+    from_timm = {n for n in registry.list_architectures() if n not in {"resnet_mini"}}
+    assert set(manifests()) == from_timm
