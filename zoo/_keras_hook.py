@@ -7,24 +7,26 @@ then Keras, and reloads a `.keras` file needs them registered though nothing of 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.machinery
 import sys
-from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
+    from collections.abc import Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 # every module of zoo's own that registers classes
 _REGISTERING = ("zoo.model", "zoo.architectures.resnet", "zoo.architectures.resnetv2")
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """Keras's own loader, with the registration after it."""
 
-    def __init__(self, loader: importlib.abc.Loader) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def __getattr__(self, name: str) -> Any:
@@ -38,19 +40,20 @@ class _Loader(importlib.abc.Loader):
             importlib.import_module(name)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     """Finds `keras` as the finders behind it would, and wraps its loader."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         if name != "keras":
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Loader(spec.loader)  # TensorFlow asks for the spec alone, at times
-                return spec
+                loader: Any = _Loader(spec.loader)
+                spec.loader = loader
+                return spec  # TensorFlow asks for the spec alone, at times: no import may follow
         return None
 
 

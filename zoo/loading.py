@@ -22,7 +22,7 @@ from zoo.layers.building import build_uninitialized, dtype_scope, initialize, na
 from zoo.model import LoadReport, Model, Record
 from zoo.pulling import card_files, find, weight_files
 from zoo.registry import registry
-from zoo.registry.card import ModelCard
+from zoo.registry.card import ModelCard, to_data
 from zoo.registry.labels import labels as label_set
 from zoo.tasks import TASKS
 from zoo.weights.files import Checkpoint, open_checkpoint
@@ -124,7 +124,7 @@ def load(
     family = registry.import_family(card.family)
     paths: list[Path] = []
     if pretrained:
-        files = files or card_files(card, source)
+        files = (files or card_files(card, source)) if weights is None else None
         paths = weight_files(card, files, source, weights)
     _notice_license(card)
     return assemble(card, family, wishes, paths, files, dtype)
@@ -199,7 +199,7 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
         spec = dataclasses.replace(spec, **changes)
     defaults = family.config()
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    changed = {k: v for k, v in fields.items() if v != getattr(defaults, k)}
+    changed = {k: to_data(v) for k, v in fields.items() if v != getattr(defaults, k)}
     labels = None if headless else _labels(card, config.num_classes, wishes)
     card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
     layout = card.weights.layout if card.weights else "timm"
@@ -370,4 +370,4 @@ def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or any(not isinstance(s, int) or s < 1 for s in pair):
         raise OptionError(f"input_size is an edge, or (height, width), in pixels; got {size!r}.")
-    return pair  # type: ignore[return-value]
+    return pair

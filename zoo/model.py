@@ -70,7 +70,7 @@ class Record:
 
     card: ModelCard
     task: str
-    embedding: str | None = None
+    embedding: str
     features: tuple[Feature, ...] | None = None
     layout: str = "timm"
     file_dtype: str = "float32"
@@ -100,7 +100,9 @@ class Record:
             values["constants"] = {
                 k: np.asarray(v["value"], v["dtype"]) for k, v in values["constants"].items()
             }
-        report = {k: tuple(v) if isinstance(v, list) else v for k, v in values["report"].items()}
+        report: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values["report"].items()
+        }
         return cls(**values | {"report": LoadReport(**report)})
 
 
@@ -121,7 +123,17 @@ class Model(keras.Model):
     # ------------------------------------------------------------ what the card says
 
     @property
-    def record(self) -> Record | None:
+    def record(self) -> Record:
+        """All that the model carries besides its graph.
+
+        Raises:
+            TaskError: it came from no card.
+        """
+        if self._record is None:
+            raise TaskError(
+                f"{self.name!r} has no card (a clone has none), so it has no labels, no "
+                "preprocessing and no verbs; call it on a batch."
+            )
         return self._record
 
     def attach(self, record: Record) -> None:
@@ -162,7 +174,7 @@ class Model(keras.Model):
     @property
     def embedding_tensor(self) -> Any:
         """The symbolic tensor `[n, dim]` that `embed` computes."""
-        return self.get_layer(self._record.embedding).output
+        return self.get_layer(self.record.embedding).output
 
     @property
     def task(self) -> Task | None:
@@ -172,9 +184,7 @@ class Model(keras.Model):
     # ------------------------------------------------------------ verbs
 
     def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        if self.task is None:
-            raise TaskError(f"{self.name!r} has no card, so it has no verbs; call it on a batch.")
-        return self.task.run(verb, *args, **kwargs)
+        return TASKS[self.record.task](self).run(verb, *args, **kwargs)
 
     def classify(self, inputs: Any, top: int = 5, **options: Any) -> list[list[Prediction]]:
         """The `top` most probable classes of each input; see the task's `classify`."""

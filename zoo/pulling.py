@@ -79,16 +79,15 @@ def pull(
     card, files = find(parse_handle(name, registry.is_name), source)
     files = files or card_files(card, source)
     paths = weight_files(card, files, source)
-    origin, locked = str(paths[0].parent), ()
+    locked: tuple[LockedFile, ...] = ()
     if isinstance(files, Repository):
-        origin, locked = files.origin, tuple(files.used.values())
-        paths = [path for name in files.used if (path := files.file(name))]
-    elif files is None and card.weights and card.weights.url:
-        origin = card.weights.url
-        locked = (_locked_address(origin, paths[0]),)
+        paths = [path for name in list(files.used) if (path := files.file(name))]
+        locked = tuple(files.used.values())
+    elif files is None:  # the card names an address
+        locked = (_at_address(str(card.weights and card.weights.url), paths[0]),)
     return Pulled(
         card=card,
-        origin=origin,
+        origin=files.origin if files else locked[0].repo,
         commit=files.commit if files else None,
         files=tuple(paths),
         bytes=sum(path.stat().st_size for path in paths),
@@ -96,7 +95,7 @@ def pull(
     )
 
 
-def _locked_address(url: str, path: Path) -> LockedFile:
+def _at_address(url: str, path: Path) -> LockedFile:
     size = path.stat().st_size
     return LockedFile(repo=url, file=path.name, commit=None, sha256=sha256_of(path), size=size)
 

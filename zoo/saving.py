@@ -32,7 +32,7 @@ def save(model: Model, folder: str | os.PathLike) -> Path:
         OptionError: a model that zoo did not load, or one without its whole network.
         DiskError: the folder cannot be written.
     """
-    if not isinstance(model, Model) or model.record is None:
+    if not isinstance(model, Model) or model.card is None:
         raise OptionError(
             f"zoo.save takes a model from zoo.load; got {type(model).__name__} with no card. "
             "Save other Keras models with model.save(...)."
@@ -60,7 +60,8 @@ def save(model: Model, folder: str | os.PathLike) -> Path:
 def _write(model: Model, folder: Path) -> list[str]:
     save_checkpoint(folder / "model.safetensors", tensors(model), {"format": "pt"})
     width = int(model.embedding_tensor.shape[-1])
-    config = config_from_card(model.card, num_features=width)
+    head = registry.import_family(model.record.card.family).head
+    config = config_from_card(model.record.card, num_features=width, classifier=head)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(readme(model), encoding="utf-8")
     return ["model.safetensors", "config.json", "README.md"]
@@ -75,21 +76,21 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
     written = {}
     for name, array in table.export(weights).items():
         dtype = record.other_dtypes.get(name, record.file_dtype)
-        dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else np.dtype(dtype)
-        written[name] = np.asarray(array, dtype=dtype, order="C")
+        kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        written[name] = np.asarray(array, dtype=kind, order="C")
     return written | table.constants_for(weights, record.constants)
 
 
 def readme(model: Model) -> str:
     """A short model card: what it is, where it comes from, how to load it."""
-    card = model.card
+    record, card = model.record, model.record.card
     facts = {
         "Architecture": card.architecture,
-        "Task": model.task.name,
+        "Task": record.task,
         "Licence": card.license or "not stated",
         "Parameters": f"{model.count_params():,}",
-        "Weights from": model.load_report.source or "random initialisation",
-        "Commit": model.load_report.commit,
+        "Weights from": record.report.source or "random initialisation",
+        "Commit": record.report.commit,
     }
     header = {"library_name": "timm", "license": card.license, "tags": ["tfzoo", "timm"]}
     front = "\n".join(

@@ -258,7 +258,7 @@ def _stem(config: ResNetV2Config) -> tuple[Layers, int]:
         )
 
     if not _is_deep(config):
-        layers = [conv("conv", width, 7, 2)]
+        layers: Layers = [conv("conv", width, 7, 2)]
         return layers + ([] if config.preact else _norm_act(config, "stem.norm")), width
     first = 3 * width // 8 if "tiered" in config.stem_type else width // 2
     layers = [

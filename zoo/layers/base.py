@@ -8,7 +8,7 @@ import keras
 
 register = keras.saving.register_keras_serializable(package="zoo")
 
-Shape = tuple[int | None, ...]
+Shape = tuple[Any, ...]  # sizes; None where unknown
 
 
 class Layer(keras.layers.Layer):

@@ -1,19 +1,20 @@
 """The graph path of image preprocessing: TensorFlow ops, for tf.data, SavedModel and LiteRT.
 
-It gives what the host path gives, to the last bit, because it does what Pillow's 8-bit resize
-does (`libImaging/Resample.c`): the width first, then the height, each with filter weights rounded
-to 22-bit fixed point, sums of integers, and one rounding to 8 bits. Each pass is a product with a
-matrix of weights, built in the graph for the image's own size and for the rows of the crop alone;
-the padding falls out as the rows that lie outside of the image.
+It gives what the host path gives because it does what Pillow's 8-bit resize does
+(`libImaging/Resample.c`): one axis after the other, each with filter weights in 22-bit fixed point,
+sums of integers and one rounding to 8 bits. Each pass is a product with the weights, which the
+graph makes for the image's own size and for the rows of the crop alone; padding is what lies
+outside of the image. The pixels are the same but for a rare one, off by 1, where the last bit of a
+sine decides a weight of `hamming` or `lanczos`.
 
-Only known difference to the host path: files. TensorFlow decodes JPEG, PNG, GIF (first frame) and
-BMP (8, 24 and 32 bits) as Pillow does, except that a GIF's transparent pixels become black and not
-the colour of their palette entry. EXIF orientation is read from JPEG and PNG, from their EXIF
-blocks alone (not from XMP).
+TensorFlow decodes JPEG, PNG, BMP (8, 24 and 32 bits) and the first frame of a GIF as Pillow does,
+except that a GIF's transparent pixels become black and not the colour of their palette entry. EXIF
+orientation is read from the EXIF blocks of JPEG and PNG files, not from XMP.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -32,16 +33,20 @@ _LOW_BITS = 12  # of which the lower half
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 _BLOCK = 32  # new pixels that are computed together
 _CROP_DRAWS = 10
-# Graph optimisers turn `x / constant` into `x * (1 / constant)`, which rounds otherwise; they leave
-# this division alone.
-_divide = tf.math.divide_no_nan
+
+
+def _divide(x: Any, y: Any) -> tf.Tensor:
+    """Graph optimisers make `x / constant` a product, which rounds otherwise, but not this."""
+    return tf.math.divide_no_nan(x, tf.cast(y, tf.float64))
+
+
 _FLOAT64 = SimpleNamespace(
     minimum=tf.minimum,
     maximum=tf.maximum,
     floor=tf.floor,
     ceil=tf.math.ceil,
     rint=tf.math.rint,
-    divide=lambda x, y: _divide(x, tf.cast(y, tf.float64)),
+    divide=_divide,
 )
 
 
@@ -68,18 +73,16 @@ class GraphPreprocessor:
         images = _with_channels(_checked(images, ranks=(3, 4)), self.spec.channels)
         if images.shape.rank == 3:
             return self(images[None])[0]
-        size = self.spec.resized_size(*_size(images), _FLOAT64)
-        resized = [tf.cast(edge, tf.float64) for edge in size]
-        offsets = self.spec.crop_offset(*resized, _FLOAT64)
-        rows, columns = (
-            offset + tf.range(edge, dtype=tf.float64)
-            for offset, edge in zip(offsets, self.spec.input_size, strict=True)
-        )
-        pixels = _resample(images, rows, columns, resized, self.spec.interpolation)
-        inside = ((rows >= 0) & (rows < resized[0]))[:, None, None]
-        inside &= ((columns >= 0) & (columns < resized[1]))[:, None]
+        resized = self.spec.resized_size(*_size(images), _FLOAT64)
+        height, width = (tf.cast(edge, tf.float64) for edge in resized)
+        top, left = self.spec.crop_offset(height, width, _FLOAT64)
+        rows, columns = (tf.range(edge, dtype=tf.float64) for edge in self.spec.input_size)
+        rows, columns = top + rows, left + columns
+        pixels = _resample(images, rows, columns, (height, width), self.spec.interpolation)
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         fill = tf.constant(self.spec.fill, tf.int32)
-        return _normalized(tf.where(inside, tf.cast(pixels, tf.int32), fill), self.spec)
+        pixels = tf.where(inside[:, :, None], tf.cast(pixels, tf.int32), fill)
+        return _normalized(pixels, self.spec)
 
     def from_bytes(self, data: Any) -> tf.Tensor:
         """Decode and preprocess the bytes of image files.
@@ -138,8 +141,8 @@ class TrainPreprocessor:
         top, left, height, width = self._box(*_size(image), box_seed)
         crop = image[top : top + height, left : left + width]
         rows, columns = (tf.range(edge, dtype=tf.float64) for edge in self.spec.input_size)
-        size = [tf.constant(edge, tf.float64) for edge in self.spec.input_size]
-        pixels = _resample(crop[None], rows, columns, size, self.spec.interpolation)[0]
+        resized = tuple(tf.constant(edge, tf.float64) for edge in self.spec.input_size)
+        pixels = _resample(crop[None], rows, columns, resized, self.spec.interpolation)[0]
         flipped = tf.random.stateless_uniform([], flip_seed) < self.flip
         return _normalized(tf.where(flipped, pixels[:, ::-1], pixels), self.spec)
 
@@ -151,22 +154,18 @@ class TrainPreprocessor:
         """Top, left, height and width, int32: the first of ten draws that fits, else the centre."""
         draws = tf.random.stateless_uniform([4, _CROP_DRAWS], seed, dtype=tf.float64)
         area = height * width * (self.scale[0] + draws[0] * (self.scale[1] - self.scale[0]))
-        low, high = (math.log(r) for r in self.ratio)
+        low, high = (math.log(ratio) for ratio in self.ratio)
         ratio = tf.exp(low + draws[1] * (high - low))
-        widths, heights = tf.math.rint(tf.sqrt(area * ratio)), tf.math.rint(tf.sqrt(area / ratio))
-        fits = (widths <= width) & (heights <= height) & (tf.minimum(widths, heights) >= 1)
-        clipped = tf.clip_by_value(width / height, *self.ratio)
-        first, any_fits = tf.argmax(tf.cast(fits, tf.int32)), tf.reduce_any(fits)
-        crop_height = tf.where(
-            any_fits, heights[first], tf.minimum(height, tf.math.rint(width / clipped))
-        )
-        crop_width = tf.where(
-            any_fits, widths[first], tf.minimum(width, tf.math.rint(height * clipped))
-        )
-        free = tf.stack([height - crop_height, width - crop_width])
-        random = tf.floor(tf.gather(draws[2:], first, axis=1) * (free + 1))
-        top, left = tf.unstack(tf.where(any_fits, random, tf.floor(free / 2)))
-        return [tf.cast(v, tf.int32) for v in (top, left, crop_height, crop_width)]
+        nearest = tf.clip_by_value(width / height, *self.ratio)  # the centre: always fits
+        heights = tf.concat([tf.sqrt(area / ratio), [tf.minimum(height, width / nearest)]], 0)
+        widths = tf.concat([tf.sqrt(area * ratio), [tf.minimum(width, height * nearest)]], 0)
+        sizes = tf.math.rint(tf.stack([heights, widths]))
+        free = tf.stack([height, width])[:, None] - sizes
+        fits = tf.reduce_all((free >= 0) & (sizes >= 1), axis=0)
+        offsets = tf.floor(tf.pad(draws[2:], [[0, 0], [0, 1]]) * (free + 1))
+        offsets = tf.where(tf.range(_CROP_DRAWS + 1) < _CROP_DRAWS, offsets, tf.floor(free / 2))
+        boxes = tf.cast(tf.concat([offsets, sizes], 0), tf.int32)
+        return tf.unstack(tf.gather(boxes, tf.argmax(tf.cast(fits, tf.int32)), axis=1))
 
 
 # Pixels
@@ -184,14 +183,10 @@ def _checked(images: Any, ranks: tuple[int, ...]) -> tf.Tensor:
 
 
 def _size(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Height and width, float64: constants, and the weights with them, where they are known."""
-    height, width = (
-        tf.cast(
-            tf.shape(images)[axis] if images.shape[axis] is None else images.shape[axis], tf.float64
-        )
-        for axis in (-3, -2)
-    )
-    return height, width
+    """Height and width, float64: constants, and all that follows from them, where known."""
+    known, dynamic = images.shape, tf.shape(images)
+    height, width = (dynamic[a] if known[a] is None else known[a] for a in (-3, -2))
+    return tf.cast(height, tf.float64), tf.cast(width, tf.float64)
 
 
 def _with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
@@ -213,9 +208,7 @@ def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
         pixels = pixels[..., ::-1]
     levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], spec.channels, axis=1)
     table = tf.constant(normalize(levels, spec).ravel())
-    index = tf.cast(pixels, tf.int32) * spec.channels + tf.range(spec.channels)
-    out = tf.gather(table, index)
-    return tf.ensure_shape(out, [*out.shape[:-3], *spec.input_size, spec.channels])
+    return tf.gather(table, tf.cast(pixels, tf.int32) * spec.channels + tf.range(spec.channels))
 
 
 # Resize
@@ -229,7 +222,9 @@ class _Filters(NamedTuple):
     weights: tf.Tensor
 
 
-def _resample(images, rows, columns, resized, interpolation: str) -> tf.Tensor:
+def _resample(
+    images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, resized: tuple, interpolation: str
+) -> tf.Tensor:
     """Pixels of the images resized to `resized`, at `rows` x `columns`.
 
     Width before height, as Pillow does it; since version 13 Pillow begins with the height where
@@ -253,9 +248,8 @@ def _resample(images, rows, columns, resized, interpolation: str) -> tf.Tensor:
         lambda: _swap(_product(_product(_swap(x), down), across)),
         lambda: _product(_product(x, across), down),
     )
-    return tf.transpose(
-        tf.ensure_shape(x, [None, images.shape[-1], *rows.shape, *columns.shape]), [0, 2, 3, 1]
-    )
+    x = tf.ensure_shape(x, [images.shape[0], images.shape[-1], *rows.shape, *columns.shape])
+    return tf.transpose(x, [0, 2, 3, 1])
 
 
 def _swap(x: tf.Tensor) -> tf.Tensor:
@@ -293,7 +287,7 @@ def _exact_product(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
     The weights go as two halves, because float32 products of 8-bit pixels with 11-bit integers
     are exact, and so are their sums: on a CPU, on a GPU and in its TensorFloat-32. (The sums of
-    the low half are exact for 32 weights, and for more off by some 2^-22 of a level at worst.)
+    the low half are exact for 32 weights, and for more off by a few 2^-22 of a level at worst.)
     """
     pixels = tf.cast(pixels, tf.float32)
     high = tf.bitwise.right_shift(weights + 2 ** (_LOW_BITS - 1), _LOW_BITS)
@@ -312,10 +306,9 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     """
     scale = _divide(length, resized)
     positions = tf.clip_by_value(positions, 0.0, resized - 1.0)
-    if name == "nearest":
-        source = tf.cast(
-            tf.gather(_nearest(resized, scale), tf.cast(positions, tf.int32)), tf.int32
-        )
+    if name == "nearest":  # Pillow adds up steps, rounding errors included
+        steps = tf.concat([[0.5 * scale], tf.fill([tf.cast(resized, tf.int32) - 1], scale)], 0)
+        source = tf.cast(tf.gather(tf.cumsum(steps), tf.cast(positions, tf.int32)), tf.int32)
         return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS))
     kernel, support = _KERNELS[name]
     stretch = tf.maximum(scale, 1.0)
@@ -329,20 +322,6 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     weights = weights * 2.0**_BITS / tf.reduce_sum(weights, axis=-1, keepdims=True)
     weights += 0.5 * tf.sign(weights)  # rounds, since the cast cuts
     return _Filters(*(tf.cast(values, tf.int32) for values in (first, last, weights)))
-
-
-def _nearest(resized: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """The source of every resized pixel. Pillow adds up steps, rounding errors included."""
-    steps = tf.fill([tf.cast(resized, tf.int32) - 1], scale)
-    return tf.floor(tf.cumsum(tf.concat([[0.5 * scale], steps], 0)))
-
-
-def _box(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast((x > -0.5) & (x <= 0.5), x.dtype)
-
-
-def _bilinear(x: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(1.0 - tf.abs(x), 0.0)
 
 
 def _sinc(x: tf.Tensor) -> tf.Tensor:
@@ -369,8 +348,8 @@ def _lanczos(x: tf.Tensor) -> tf.Tensor:
 
 
 _KERNELS = {  # the kernel, and how far it reaches
-    "box": (_box, 0.5),
-    "bilinear": (_bilinear, 1.0),
+    "box": (lambda x: tf.cast((x > -0.5) & (x <= 0.5), x.dtype), 0.5),
+    "bilinear": (lambda x: tf.maximum(1.0 - tf.abs(x), 0.0), 1.0),
     "hamming": (_hamming, 1.0),
     "bicubic": (_bicubic, 2.0),
     "lanczos": (_lanczos, 3.0),
@@ -384,22 +363,23 @@ def decode(data: Any, exif: bool = True) -> tf.Tensor:
     """Decode the bytes of an image file, a string tensor [], into uint8 [h, w, 3]."""
     data = tf.convert_to_tensor(data, tf.string)
     raw = tf.io.decode_raw(data, tf.uint8)
-
-    def jpeg() -> tf.Tensor:
-        return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-
-    is_jpeg = _starts(data, b"\xff\xd8")
-    branches = [(is_jpeg, jpeg), (_starts(data, b"BM"), lambda: _decode_bmp(data, raw))]
-    image = tf.ensure_shape(tf.case(branches, default=lambda: _decode_any(data)), [None, None, 3])
+    is_jpeg, is_png, is_bmp = (_starts(data, m) for m in (b"\xff\xd8", b"\x89PNG", b"BM"))
+    image = tf.case(
+        [
+            # The default arithmetic of TensorFlow is off by up to 18.
+            (is_jpeg, lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")),
+            (is_bmp, lambda: _decode_bmp(data, raw)),
+        ],
+        default=lambda: tf.io.decode_image(data, 3, expand_animations=False),
+    )
+    image = tf.ensure_shape(image, [None, None, 3])
     if not exif:
         return image
-    is_png = _starts(data, b"\x89PNG\r\n\x1a\n")
-    none = tf.constant(-1, tf.int64)
     header = tf.case(
         [(is_jpeg, lambda: _exif_in_jpeg(raw)), (is_png, lambda: _exif_in_png(raw))],
-        default=lambda: none,
+        default=lambda: tf.constant(-1, tf.int64),
     )
-    return tf.cond(header >= 0, lambda: _upright(image, _orientation(raw, header)), lambda: image)
+    return tf.cond(header < 0, lambda: image, lambda: _upright(image, raw, header))
 
 
 def _starts(data: tf.Tensor, magic: bytes) -> tf.Tensor:
@@ -407,18 +387,15 @@ def _starts(data: tf.Tensor, magic: bytes) -> tf.Tensor:
 
 
 def _decode_bmp(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
-    """TensorFlow's decoder leaves the palette of 8-bit files unread, and gives its indices."""
+    """TensorFlow's decoder gives the indices of 8-bit files, and leaves their palette unread."""
 
     def from_palette() -> tf.Tensor:
-        palette = raw[14 + _number(raw, 14, 4) :][: 4 * 256]
-        colors = tf.reshape(palette[: tf.size(palette) // 4 * 4], [-1, 4])[:, 2::-1]
+        start = 14 + _number(raw, 14, 4)
+        colors = tf.reshape(raw[start : start + 4 * 256], [-1, 4])[:, 2::-1]
         return tf.gather(colors, tf.cast(tf.io.decode_bmp(data)[..., 0], tf.int32))
 
-    return tf.cond(_number(raw, 28, 2) == 8, from_palette, lambda: _decode_any(data))
-
-
-def _decode_any(data: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_image(data, channels=3, expand_animations=False)
+    is_indexed = _number(raw, 28, 2) == 8
+    return tf.cond(is_indexed, from_palette, lambda: tf.io.decode_image(data, 3))
 
 
 def _number(raw: tf.Tensor, at: Any, count: int, big: Any = False) -> tf.Tensor:
@@ -431,47 +408,50 @@ def _number(raw: tf.Tensor, at: Any, count: int, big: Any = False) -> tf.Tensor:
 
 
 def _exif_in_jpeg(raw: tf.Tensor) -> tf.Tensor:
-    """Offset of the TIFF header in the EXIF segment of a JPEG file, -1 without one."""
+    """Offset of the TIFF header in the EXIF segment of a JPEG file, else -1."""
 
     def is_exif(at: tf.Tensor) -> tf.Tensor:
-        signature = _number(raw, at + 4, 6, big=True) == int.from_bytes(b"Exif\0\0", "big")
-        return (_number(raw, at, 2, big=True) == 0xFFE1) & signature
+        name = _number(raw, at + 4, 6, big=True) == int.from_bytes(b"Exif\0\0")
+        return (_number(raw, at, 2, big=True) == 0xFFE1) & name
 
-    def passes(at: tf.Tensor) -> tf.Tensor:
-        is_segment = (_number(raw, at, 1) == 0xFF) & (_number(raw, at + 1, 1) != 0xDA)
-        return (at + 10 < tf.size(raw, tf.int64)) & is_segment & ~is_exif(at)
+    def is_last(at: tf.Tensor) -> tf.Tensor:
+        marker = _number(raw, at, 2, big=True)
+        return (marker < 0xFF00) | (marker == 0xFFDA)
 
-    first = tf.constant(2, tf.int64)
-    at = tf.while_loop(passes, lambda at: [at + 2 + _number(raw, at + 2, 2, big=True)], [first])[0]
-    return tf.where(is_exif(at), at + 10, tf.constant(-1, tf.int64))
+    return _walk(raw, 2, is_exif, is_last, lambda at: 2 + _number(raw, at + 2, 2, big=True), 10)
 
 
 def _exif_in_png(raw: tf.Tensor) -> tf.Tensor:
-    """Offset of the TIFF header in the eXIf chunk of a PNG file, -1 without one."""
+    """Offset of the TIFF header in the eXIf chunk of a PNG file, else -1."""
 
-    def is_exif(at: tf.Tensor) -> tf.Tensor:
-        return _number(raw, at + 4, 4, big=True) == int.from_bytes(b"eXIf", "big")
+    def is_chunk(name: bytes, at: tf.Tensor) -> tf.Tensor:
+        return _number(raw, at + 4, 4, big=True) == int.from_bytes(name)
+
+    is_exif, is_last = (functools.partial(is_chunk, name) for name in (b"eXIf", b"IEND"))
+    return _walk(raw, 8, is_exif, is_last, lambda at: 12 + _number(raw, at, 4, big=True), 8)
+
+
+def _walk(raw, start: int, is_exif, is_last, length, header: int) -> tf.Tensor:
+    """Go from block to block of a file: `header` past the start of its EXIF block, else -1."""
 
     def passes(at: tf.Tensor) -> tf.Tensor:
-        return (at + 12 < tf.size(raw, tf.int64)) & ~is_exif(at)
+        return (at + 12 < tf.size(raw, tf.int64)) & ~is_exif(at) & ~is_last(at)
 
-    first = tf.constant(8, tf.int64)
-    at = tf.while_loop(passes, lambda at: [at + 12 + _number(raw, at, 4, big=True)], [first])[0]
-    return tf.where(is_exif(at), at + 8, tf.constant(-1, tf.int64))
+    first = tf.constant(start, tf.int64)
+    at = tf.while_loop(passes, lambda at: [at + length(at)], [first])[0]
+    return tf.where(is_exif(at), at + header, -1)
 
 
-def _orientation(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """EXIF orientation, tag 0x0112 of the first directory after a TIFF header; 0 without one."""
+def _upright(image: tf.Tensor, raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    """Turn an image by the orientation (tag 0x0112) of the TIFF directory that begins its EXIF."""
     big = _number(raw, header, 1) == ord("M")
     directory = header + _number(raw, header + 4, 4, big)
     entries = directory + 2 + 12 * tf.range(_number(raw, directory, 2, big))
     is_orientation = _number(raw, entries, 2, big) == 0x0112
-    return tf.reduce_max(tf.where(is_orientation, _number(raw, entries + 8, 2, big), 0))
+    values = tf.boolean_mask(_number(raw, entries + 8, 2, big), is_orientation)
 
-
-def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     def among(*orientations: int) -> tf.Tensor:
-        return tf.reduce_any(orientation == tf.constant(orientations, tf.int64))
+        return tf.reduce_any(values[:1, None] == tf.constant(orientations, tf.int64))
 
     image = tf.cond(among(5, 6, 7, 8), lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
     image = tf.cond(among(2, 3, 6, 7), lambda: image[:, ::-1], lambda: image)

@@ -150,6 +150,8 @@ class ImagePreprocessor:
             raise InputError(f"{name} is a folder. Give the paths of its files.") from error
         except PermissionError as error:
             raise AccessError(f"{name} may not be read by this user.") from error
+        except OSError as error:
+            raise InputError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
 def normalize(pixels: np.ndarray, spec: ImageSpec) -> np.ndarray:
@@ -191,7 +193,13 @@ def _plain(item: Any) -> Any:
         return bytes(item)
     if isinstance(item, (str, bytes, os.PathLike, Image.Image)) or not hasattr(item, "__array__"):
         return item
-    return np.asarray(item)  # a TensorFlow tensor, say
+    try:
+        return np.asarray(item)  # a TensorFlow tensor, say
+    except Exception as error:
+        raise InputError(
+            f"A {type(item).__name__} could not be read as an array: {error} Inside of tf.data and "
+            "tf.function use `preprocess.graph`."
+        ) from error
 
 
 def _name(item: Any, index: int, count: int) -> str:
@@ -267,8 +275,7 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # a damaged EXIF block is no reason to lose the picture
         return image
-    method = _UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _download(address: str, name: str, timeout: float) -> bytes:
@@ -379,14 +386,12 @@ def _fit(bands: list[Image.Image], spec: ImageSpec, name: str) -> np.ndarray:
     top, left = (int(v) for v in spec.crop_offset(*resized, np))
     size = int(resized[1]), int(resized[0])
     _check_pixels(f"{name} resized", *size)
+    resampling = Image.Resampling[spec.interpolation.upper()]
+    colors = [spec.fill] if len(bands) == 1 else [(value,) for value in spec.fill]
     planes = []
-    for band, color in zip(bands, [spec.fill] if len(bands) == 1 else spec.fill, strict=True):
+    for band, color in zip(bands, colors, strict=True):
         canvas = Image.new(band.mode, spec.input_size[::-1], color)
-        canvas.paste(band.resize(size, _resampling(spec)), (-left, -top))
+        canvas.paste(band.resize(size, resampling), (-left, -top))
         planes.append(np.asarray(canvas))
     pixels = np.dstack(planes)
     return pixels[:, :, ::-1] if spec.channel_order == "bgr" else pixels
-
-
-def _resampling(spec: ImageSpec) -> Image.Resampling:
-    return Image.Resampling[spec.interpolation.upper()]

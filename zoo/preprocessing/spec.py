@@ -141,7 +141,8 @@ class ImageSpec:
             )
         nearest = xp.maximum if self.crop_mode == "border" else xp.minimum
         ratio = nearest(xp.divide(height, scale_height), xp.divide(width, scale_width))
-        return tuple(xp.maximum(xp.rint(xp.divide(v, ratio)), 1.0) for v in (height, width))
+        height, width = (xp.rint(xp.divide(edge, ratio)) for edge in (height, width))
+        return xp.maximum(height, 1.0), xp.maximum(width, 1.0)
 
     def crop_offset(self, height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
         """Top and left of the centre crop in an image of `height` x `width`, both float64.

@@ -84,13 +84,13 @@ def list_models(
             preprocessing; a card that states none is left out.
 
     Raises:
-        UnknownNameError: a task, licence or family that no card has.
+        UnknownNameError: a task, licence or family that no model has; the message has the nearest.
         OptionError: a bound that is not a number.
     """
     cards = [card for card in _registry().cards.values() if card.weights is not None]
     for field_name, wanted in (("task", task), ("license", license), ("family", family)):
         if wanted is not None:
-            allowed = _known(field_name, wanted, {getattr(card, field_name) for card in cards})
+            allowed = _known(field_name, wanted)
             cards = [card for card in cards if getattr(card, field_name) in allowed]
     if min_params is not None or max_params is not None:
         low, high = _bound("min_params", min_params, 0), _bound("max_params", max_params, 1e18)
@@ -227,9 +227,11 @@ def _matching(names: Iterable[str], pattern: str | Sequence[str] | None) -> list
     return sorted(name for name in names if any(fnmatchcase(name, p) for p in expanded))
 
 
-def _known(field_name: str, wanted: str | Sequence[str], values: set[str | None]) -> list[str]:
+def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
+    """The values asked for, each of which some card has."""
     asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    known = sorted(value for value in values if value is not None)
+    every = (*_registry().cards.values(), *_registry().architectures.values())
+    known = sorted({getattr(card, field_name) for card in every} - {None})
     for value in asked:
         if value not in known:
             raise UnknownNameError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -48,7 +48,7 @@ class Task:
         """The loss that `compile` takes when none is given; None where there is no natural one."""
         return None
 
-    def batches(self, inputs: Sequence, batch_size: int, verb: str) -> Iterator[Sequence]:
+    def batches(self, inputs: Any, batch_size: int, verb: str) -> Iterator[Any]:
         """Cut inputs into batches; long work shows a progress bar on a terminal."""
         if batch_size < 1:
             raise ZooError(f"batch_size must be at least 1; got {batch_size}.")
@@ -79,7 +79,7 @@ def _compile(model: keras.Model, outputs: Any) -> Any:
     reference = weakref.ref(model)
 
     def forward(*inputs):
-        target = part if part is not None else reference()
+        target: Any = part if part is not None else reference()
         return target(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
 
     return tf.function(forward, reduce_retracing=True)

@@ -107,7 +107,7 @@ class ImageFeatures(_ImageTask):
         return _stacked(rows, self.model.output_shape[-1])
 
 
-def as_sequence(inputs: Any) -> Sequence:
+def as_sequence(inputs: Any) -> Sequence | np.ndarray:
     """One input or many, as a sequence: a 4-D array is a batch already."""
     if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
         return inputs

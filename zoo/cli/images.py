@@ -1,0 +1,81 @@
+"""The images that a verb is given: folders to files, and what to do with those that are broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from zoo.cli.output import note
+from zoo.errors import AccessError, DownloadError, InputError, NotFoundError, ZooError
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_UNREADABLE = (InputError, NotFoundError, AccessError, DownloadError)
+
+
+class Images:
+    """Images by path or address. One that cannot be read is reported, and the others go on.
+
+    Args:
+        inputs: paths, `https://` addresses, and folders, which stand for the images in them.
+
+    Attributes:
+        names: paths and addresses, in the order given, those of a folder sorted.
+        failed: how many could not be read so far.
+    """
+
+    def __init__(self, inputs: Iterable[str]) -> None:
+        self.failed = 0
+        self.names = [name for entry in inputs for name in self._expanded(entry)]
+
+    def through(
+        self, verb: Callable[[list[str]], Iterable[Any]], batch_size: int
+    ) -> Iterator[tuple[str, Any]]:
+        """Each image that can be read, and what `verb` gives for it.
+
+        Args:
+            verb: takes a list of images, gives one result for each.
+            batch_size: images for one call; after a failure the batch is done one by one.
+        """
+        for start in range(0, len(self.names), batch_size):
+            batch = self.names[start : start + batch_size]
+            try:
+                yield from zip(batch, verb(batch), strict=True)
+            except _UNREADABLE:
+                yield from self._one_by_one(batch, verb)
+
+    def _one_by_one(
+        self, batch: list[str], verb: Callable[[list[str]], Iterable[Any]]
+    ) -> Iterator[tuple[str, Any]]:
+        for name in batch:
+            try:
+                (result,) = verb([name])
+            except _UNREADABLE as error:
+                self._report(error)
+            else:
+                yield name, result
+
+    def _expanded(self, entry: str) -> list[str]:
+        path = Path(entry)
+        if "://" in entry or path.is_file():
+            return [entry]
+        if not path.is_dir():
+            self._report(NotFoundError(f"{entry} is not there."))
+            return []
+        files = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        found = sorted(str(file) for file in files if file.is_file())
+        if not found:
+            kinds = ", ".join(SUFFIXES)
+            self._report(NotFoundError(f"The folder {entry} has no image in it ({kinds})."))
+        return found
+
+    def _report(self, error: ZooError) -> None:
+        self.failed += 1
+        note(f"Skipped: {error}")
+
+
+def progress(results: Iterator[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
+    """The results with a bar on standard error, if that is a terminal."""
+    return tqdm(results, total=total, unit="image", leave=False, disable=None)

@@ -1,0 +1,89 @@
+"""`zoo embed`: inputs to vectors."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+import zoo
+from zoo.cli.group import FAILED, Verb
+from zoo.cli.images import Images, progress
+from zoo.cli.options import PATH, json_option, model_options, source_options
+from zoo.cli.output import print_json
+from zoo.errors import InputError
+from zoo.weights.disk import replacing
+
+
+@click.command("embed", cls=Verb)
+@click.argument("name")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", type=PATH, metavar="FILE.npy", help="Write the vectors to this file.")
+@model_options
+@source_options()
+@json_option(
+    "an array of objects with input and embedding; this is what it does without --out. With --out "
+    "an object with file, shape, dtype and inputs, one for each row"
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    name: str,
+    inputs: tuple[str, ...],
+    out: Path | None,
+    batch_size: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Turn images into feature vectors.
+
+    They are what the model knows of an image before its head. INPUT is a file, an https address, or
+    a folder, which stands for the images that lie in it. An input that cannot be read is reported;
+    the exit code is then 1, and --out, whose rows would not be those of the inputs any more, is not
+    written.
+
+    \b
+    Examples:
+      zoo embed resnet50 photos/ --out vectors.npy
+      zoo embed resnet50 cat.jpg dog.png | jq '.[0].embedding | length'
+    """
+    if out is not None:
+        _check_writable(out)
+    chosen = Images(inputs)
+    rows: list[tuple[str, np.ndarray]] = []
+    if chosen.names:
+        model = zoo.load(name, **options)
+        results = chosen.through(partial(model.embed, batch_size=batch_size), batch_size)
+        rows = list(progress(results, len(chosen.names)))
+    if out is None:
+        print_json([{"input": name, "embedding": row.tolist()} for name, row in rows])
+    elif chosen.failed:
+        raise InputError(f"{chosen.failed} of the inputs cannot be read; {out} was not written.")
+    else:
+        _write(out, rows, as_json)
+    if chosen.failed:
+        ctx.exit(FAILED)
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse a place that cannot be written before the work, not after it."""
+    folder = out.absolute().parent
+    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.BadParameter(
+            f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
+        )
+
+
+def _write(out: Path, rows: list[tuple[str, np.ndarray]], as_json: bool) -> None:
+    vectors = np.stack([row for _, row in rows]).astype(np.float32, copy=False)
+    with replacing(out) as temporary, temporary.open("wb") as file:
+        np.save(file, vectors)
+    if as_json:
+        facts = {"file": str(out), "shape": vectors.shape, "dtype": str(vectors.dtype)}
+        print_json({**facts, "inputs": [name for name, _ in rows]})
+    else:
+        click.echo(f"{out}: float32 {list(vectors.shape)}")
