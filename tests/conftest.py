@@ -26,7 +26,7 @@ os.environ |= {
 (_HF_HOME / ".agent_harnesses.json").write_text('{"standardEnvVars": [], "harnesses": {}}')
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest_plugins = ["hub_fixtures"]
+pytest_plugins = ["hub_fixtures", "cli_fixtures"]
 
 _online = False
 

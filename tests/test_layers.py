@@ -172,7 +172,9 @@ def test_drop_path_rates_rise_linearly():
     assert drop_path_rates(0.3, (1, 3)) == [[0.0], pytest.approx([0.1, 0.2, 0.3])]
 
 
-@pytest.mark.parametrize(("value", "expected"), [(16, 16), (17, 16), (18, 24), (20, 24), (3, 8), (11, 16)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(16, 16), (17, 16), (18, 24), (20, 24), (3, 8), (11, 16)]
+)
 def test_make_divisible(value, expected):
     assert make_divisible(value) == expected
 

@@ -159,7 +159,9 @@ def test_fit_with_callbacks_and_no_loss_given():
     stop = keras.callbacks.EarlyStopping(monitor="loss", patience=5)
     history = trained.fit(x, y, epochs=2, batch_size=4, callbacks=[stop], verbose=0)
     assert np.isfinite(history.history["loss"]).all()
-    moved = [(np.asarray(w) != b).any() for w, b in zip(trained.trainable_variables, before)]
+    moved = [
+        (np.asarray(w) != b).any() for w, b in zip(trained.trainable_variables, before, strict=True)
+    ]
     assert all(moved)
 
 

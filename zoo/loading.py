@@ -113,7 +113,7 @@ def load(
     wishes = Wishes(
         task=task,
         num_classes=num_classes,
-        labels=None if labels is None else tuple(labels),
+        labels=None if labels is None else tuple(str(label) for label in labels),
         in_channels=in_channels,
         input_size=_pair(input_size),
         features_only=features_only,

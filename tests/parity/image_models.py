@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
@@ -27,21 +30,22 @@ class Pair:
     config: Any
     state: dict[str, np.ndarray]
 
-    def ours(self, dtype: str, features: bool = False) -> keras.Model:
+    def ours(self, dtype: str) -> keras.Model:
+        """Our model; it gives the feature maps and, last, the logits."""
+
         def build() -> keras.Model:
             graph = self.family.build(self.config)
             maps = [tensor for _, tensor in graph.features]
-            return keras.Model(graph.inputs, maps if features else graph.outputs)
+            return keras.Model(graph.inputs, [*maps, graph.outputs])
 
         with dtype_scope(keras.DTypePolicy(dtype)):
             model = build_uninitialized(build)
-        initialize(model, self.resolve(model, self.state, features).values)
+        initialize(model, self.resolve(model, self.state).values)
         return model
 
-    def resolve(self, model: keras.Model, tensors: dict, features: bool = False):
+    def resolve(self, model: keras.Model, tensors: dict):
         shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
-        table = self.family.layouts["timm"]
-        return table.resolve(tensors, shapes, spare=("*",) if features else ())
+        return self.family.layouts["timm"].resolve(tensors, shapes)
 
 
 def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
@@ -51,13 +55,32 @@ def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
         reduced: options that shrink both, such as `layers`.
     """
     torch.manual_seed(seed)
-    reference = timm.create_model(name, **reduced).double().eval()
+    reference = make_reference(name, **reduced).double().eval()
     shake(reference)
     family_name, config = registry.architecture_config(name)
     family = registry.import_family(family_name)
     config = family.change_config(family.read_config(config, origin=name), reduced)
-    state = {k: v.detach().numpy() for k, v in reference.state_dict().items()}
+    state = {k: v.numpy().copy() for k, v in reference.state_dict().items()}
     return Pair(name, reference, family, config, state)
+
+
+def make_reference(name: str, **options: Any) -> torch.nn.Module:
+    """timm's model of that name with random weights and options of its class in place of its own.
+
+    Some entry points of timm refuse an option that they set themselves, so the class is called.
+    """
+    entry = timm.models.model_entrypoint(name)
+    module = sys.modules[entry.__module__]
+    made = {}
+
+    def keep(cls, variant, pretrained, feature_cfg=None, **kwargs):
+        made.update(cls=cls, kwargs=kwargs)
+
+    if not options or name.endswith("_pruned"):
+        return timm.create_model(name, **options)
+    with mock.patch.object(module, "build_model_with_cfg", keep):
+        entry()
+    return made["cls"](**made["kwargs"] | options)
 
 
 @torch.no_grad()
@@ -83,37 +106,13 @@ def size_for(pair: Pair) -> tuple[int, int]:
 
 
 def images(size: tuple[int, int], seed: int = 1) -> np.ndarray:
-    """Two channels-last images of noise."""
-    return np.random.default_rng(seed).normal(size=(2, *size, 3))
+    """Two channels-last images of noise, in float64, that float32 holds exactly."""
+    noise = np.random.default_rng(seed).normal(size=(2, *size, 3))
+    return noise.astype(np.float32).astype(np.float64)
 
 
-def run_reference(reference: torch.nn.Module, x: np.ndarray) -> Any:
-    """The reference on channels-last images; maps come back channels last."""
-    with torch.no_grad(), Widened():
-        y = reference(torch.tensor(x).permute(0, 3, 1, 2))
-    return y.numpy()
-
-
-def float64_error(pair: Pair) -> float:
-    x = images(size_for(pair))
-    return relative_error(pair.ours("float64")(tf.constant(x)), run_reference(pair.reference, x))
-
-
-def float32_errors(pair: Pair) -> tuple[float, float]:
-    """Our float32 error and the reference's own, both against the reference in float64."""
-    x = images(size_for(pair)).astype(np.float32)
-    exact = run_reference(pair.reference, x.astype(np.float64))
-    ours = relative_error(pair.ours("float32")(tf.constant(x)), exact)
-    single = pair.reference.float()
-    with torch.no_grad():
-        theirs = single(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
-    pair.reference.double().load_state_dict({k: torch.tensor(v) for k, v in pair.state.items()})
-    return ours, relative_error(theirs, exact)
-
-
-def feature_errors(pair: Pair) -> dict[str, float]:
-    """Relative error of every map that `features_only` gives, by the reference's module name."""
-    x = images(size_for(pair))
+def run_reference(pair: Pair, x: np.ndarray) -> list[np.ndarray]:
+    """The reference's feature maps, channels last, and last its logits."""
     seen: dict[str, np.ndarray] = {}
 
     def keep(name: str):
@@ -124,17 +123,40 @@ def feature_errors(pair: Pair) -> dict[str, float]:
 
     names = [info["module"] for info in pair.reference.feature_info]
     hooks = [pair.reference.get_submodule(n).register_forward_hook(keep(n)) for n in names]
-    run_reference(pair.reference, x)
+    with torch.no_grad(), Widened() if x.dtype == np.float64 else nullcontext():
+        logits = pair.reference(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
     for hook in hooks:
         hook.remove()
-    ours = pair.ours("float64", features=True)(tf.constant(x))
-    return {n: relative_error(y, seen[n]) for n, y in zip(names, ours, strict=True)}
+    return [*(seen[name] for name in names), logits]
+
+
+def figures(pair: Pair) -> dict[str, float]:
+    """Relative errors against the reference in float64.
+
+    `float64` is the output's, `maps` the worst feature map's, both in float64; `float32` is our
+    output's in float32, and `reference float32` that of the reference itself.
+    """
+    x = images(size_for(pair))
+    exact = run_reference(pair, x)
+    wide = pair.ours("float64")(tf.constant(x))
+    errors = [relative_error(a, b) for a, b in zip(wide, exact, strict=True)]
+    single = pair.ours("float32")(tf.constant(x.astype(np.float32)))[-1]
+    pair.reference.float()
+    theirs = run_reference(pair, x.astype(np.float32))[-1]
+    pair.reference.double()
+    return {
+        "float64": errors[-1],
+        "maps": max(errors[:-1]),
+        "float32": relative_error(single, exact[-1]),
+        "reference float32": relative_error(theirs, exact[-1]),
+    }
 
 
 def gradient_error(pair: Pair) -> float:
     """Worst relative error, over all weights, of the gradient of a random scalar of the output."""
+    pair.reference.load_state_dict({k: torch.tensor(v) for k, v in pair.state.items()})
     x = images(size_for(pair))
-    direction = np.random.default_rng(2).normal(size=(x.shape[0], pair.config.num_classes))
+    direction = np.random.default_rng(2).normal(size=(len(x), pair.config.num_classes))
     with Widened():
         loss = (pair.reference(torch.tensor(x).permute(0, 3, 1, 2)) * torch.tensor(direction)).sum()
         loss.backward()
@@ -143,7 +165,7 @@ def gradient_error(pair: Pair) -> float:
     model = pair.ours("float64")
     weights = {k: v for k, v in named_weights(model).items() if v.trainable}
     with tf.GradientTape() as tape:
-        ours_loss = tf.reduce_sum(model(tf.constant(x), training=False) * direction)
+        ours_loss = tf.reduce_sum(model(tf.constant(x), training=False)[-1] * direction)
     ours = tape.gradient(ours_loss, [v.value for v in weights.values()])
     expected = pair.resolve(model, theirs | buffers).values
     return max(

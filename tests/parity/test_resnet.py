@@ -4,13 +4,7 @@
 """
 
 import pytest
-from image_models import (
-    feature_errors,
-    float32_errors,
-    float64_error,
-    gradient_error,
-    make_pair,
-)
+from image_models import figures, gradient_error, make_pair
 
 KINDS = {
     "basic": "resnet18",
@@ -51,19 +45,10 @@ def pair(request):
     return make_pair(request.param, **REDUCED.get(request.param, {}))
 
 
-def test_outputs_equal_in_float64(pair):
-    assert float64_error(pair) < 1e-9
-
-
-def test_outputs_equal_in_float32(pair):
-    ours, theirs = float32_errors(pair)
-    assert ours <= max(1e-5, 2 * theirs)
-
-
-def test_feature_maps_equal_in_float64(pair):
-    errors = feature_errors(pair)
-    assert len(errors) == 5
-    assert max(errors.values()) < 1e-9, errors
+def test_outputs_and_feature_maps_equal(pair):
+    errors = figures(pair)
+    assert max(errors["float64"], errors["maps"]) < 1e-9, errors
+    assert errors["float32"] <= max(1e-5, 2 * errors["reference float32"]), errors
 
 
 def test_gradients_equal_in_float64(pair):
@@ -73,14 +58,14 @@ def test_gradients_equal_in_float64(pair):
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d", "resnetv2_50", "resnetv2_18d"])
 def test_dilated_networks_equal(name, output_stride):
-    assert float64_error(make_pair(name, output_stride=output_stride)) < 1e-9
+    assert figures(make_pair(name, output_stride=output_stride))["float64"] < 1e-9
 
 
 @pytest.mark.parametrize("pool", ["max", "avgmax", "catavgmax"])
 def test_other_pools_equal(pool):
-    assert float64_error(make_pair("resnet18", global_pool=pool)) < 1e-9
+    assert figures(make_pair("resnet18", global_pool=pool))["float64"] < 1e-9
 
 
 def test_post_activation_v2_equal():
     """No timm name uses it; its hybrid transformers do."""
-    assert float64_error(make_pair("resnetv2_50", preact=False)) < 1e-9
+    assert figures(make_pair("resnetv2_50", preact=False))["float64"] < 1e-9

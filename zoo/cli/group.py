@@ -63,7 +63,6 @@ class Application(Verbs):
         return importlib.import_module(f"{verbs.__name__}.{name}").command
 
     def invoke(self, ctx: click.Context) -> Any:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own logs: nothing
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning  # type: ignore[assignment]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from zoo.cli.output import note
 from zoo.errors import AccessError, DownloadError, InputError, NotFoundError, ZooError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -72,10 +70,14 @@ class Images:
         return found
 
     def _report(self, error: ZooError) -> None:
+        from tqdm import tqdm
+
         self.failed += 1
-        note(f"Skipped: {error}")
+        tqdm.write(f"Skipped: {error}", file=sys.stderr)  # it goes round a bar
 
 
 def progress(results: Iterator[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
     """The results with a bar on standard error, if that is a terminal."""
+    from tqdm import tqdm
+
     return tqdm(results, total=total, unit="image", leave=False, disable=None)

@@ -1,4 +1,7 @@
-"""What goes to standard output (tables, JSON) and to standard error (notes)."""
+"""What goes to standard output (tables, JSON) and to standard error (notes).
+
+rich is imported where it is used: JSON and messages do not need it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 _UNBOUNDED = 100_000  # columns, where nobody looks: each row is one line for the next program
 
@@ -21,6 +22,8 @@ def print_table(
 
     On a narrow terminal the first and the last column break their lines, the others do not.
     """
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in columns:
         table.add_column(
@@ -36,6 +39,8 @@ def print_table(
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Print names beside values; a value that is None is left out."""
+    from rich.table import Table
+
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -59,6 +64,11 @@ def note(message: str) -> None:
     click.echo(message, err=True)
 
 
+def number(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def size(count: int) -> str:
     """A number of bytes for people: `97.8 MB`."""
     value = float(count)
@@ -70,6 +80,8 @@ def size(count: int) -> str:
 
 
 def _print(renderable: Any) -> None:
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else _UNBOUNDED
     console = Console(width=width, markup=False, highlight=False, emoji=False)
     with console.capture() as capture:

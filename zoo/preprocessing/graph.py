@@ -31,7 +31,7 @@ from zoo.preprocessing.spec import ImageSpec
 _BITS = 22  # of the fixed-point weights
 _LOW_BITS = 12  # of which the lower half
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
-_BLOCK = 32  # new pixels that are computed together
+_BLOCK = 32  # new rows that are computed together
 _CROP_DRAWS = 10
 
 
@@ -215,11 +215,15 @@ def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
 
 
 class _Filters(NamedTuple):
-    """First and last old pixel of each new one, int32 [p], and its weights, int32 [p, taps]."""
+    """First and last old row that each new one sees, int32 [p], and weights, int32 [p, taps].
+
+    There are `count` new rows; the last is repeated to fill whole blocks.
+    """
 
     first: tf.Tensor
     last: tf.Tensor
     weights: tf.Tensor
+    count: int
 
 
 def _resample(
@@ -241,62 +245,49 @@ def _resample(
     height, width = _size(images)
     down = _filters(height, rows, resized[0], interpolation)
     across = _filters(width, columns, resized[1], interpolation)
-    x = tf.transpose(images, [0, 3, 1, 2])  # channels first: each pass is one large product
     loss_y, loss_x = height - resized[0], width - resized[1]
     x = tf.cond(
         _TALL_FIRST & (loss_y > 0) & (loss_y > 2 * loss_x),
-        lambda: _swap(_product(_product(_swap(x), down), across)),
-        lambda: _product(_product(x, across), down),
+        lambda: _swap(_filtered(_swap(_filtered(images, down)), across)),
+        lambda: _filtered(_swap(_filtered(_swap(images), across)), down),
     )
-    x = tf.ensure_shape(x, [images.shape[0], images.shape[-1], *rows.shape, *columns.shape])
-    return tf.transpose(x, [0, 2, 3, 1])
+    return tf.ensure_shape(x, [images.shape[0], *rows.shape, *columns.shape, images.shape[-1]])
 
 
 def _swap(x: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(x, [0, 1, 3, 2])
+    return tf.transpose(x, [0, 2, 1, 3])
 
 
-def _product(x: tf.Tensor, filters: _Filters) -> tf.Tensor:
-    """Resize the last axis, round and clip, and swap the last two axes.
+def _filtered(images: tf.Tensor, filters: _Filters) -> tf.Tensor:
+    """Resize the rows: uint8 [n, h, w, c] to uint8 [n, p, w, c].
 
-    Args:
-        x: uint8 [n, c, k, length].
-        filters: of p new pixels.
-
-    Returns:
-        uint8 [n, c, p, k].
-    """
-    n, channels, k, length = tf.unstack(tf.shape(x))
-    pixels = tf.reshape(x, [-1, length])
-    parts = []
-    for i in range(0, filters.first.shape[0], _BLOCK):  # a block of new pixels sees few old ones
-        first, last, weights = (values[i : i + _BLOCK] for values in filters)
-        start, stop = first[0], last[-1] + 1
-        taps = tf.minimum(first[:, None] + tf.range(tf.shape(weights)[1]), last[:, None]) - start
-        rows = tf.broadcast_to(tf.range(taps.shape[0])[:, None], tf.shape(taps))
-        index = tf.stack([rows, taps], axis=-1)
-        matrix = tf.scatter_nd(index, weights, [taps.shape[0], stop - start])
-        parts.append(_exact_product(pixels[:, start:stop], matrix))
-    total = tf.concat(parts, axis=-1) + 2 ** (_BITS - 1)
-    levels = tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255)
-    return _swap(tf.reshape(tf.cast(levels, tf.uint8), [n, channels, k, -1]))
-
-
-def _exact_product(pixels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """`pixels @ weights.T` of uint8 and 22-bit integers, int32.
-
+    New rows go in blocks, each a product of their weights with the few old rows that they see.
     The weights go as two halves, because float32 products of 8-bit pixels with 11-bit integers
     are exact, and so are their sums: on a CPU, on a GPU and in its TensorFloat-32. (The sums of
     the low half are exact for 32 weights, and for more off by a few 2^-22 of a level at worst.)
     """
-    pixels = tf.cast(pixels, tf.float32)
-    high = tf.bitwise.right_shift(weights + 2 ** (_LOW_BITS - 1), _LOW_BITS)
-    low = weights - high * 2**_LOW_BITS
-    high, low = (
-        tf.cast(tf.matmul(pixels, tf.cast(half, tf.float32), transpose_b=True), tf.int32)
-        for half in (high, low)
-    )
-    return high * 2**_LOW_BITS + low
+    n, height, width, channels = tf.unstack(tf.shape(images))
+    start = filters.first[::_BLOCK]
+    span = tf.reduce_max(filters.last[_BLOCK - 1 :: _BLOCK] - start) + 1
+    seen = tf.minimum(start[:, None] + tf.range(span), height - 1)
+    pixels = tf.cast(tf.gather(images, seen, axis=1), tf.float32)  # [n, blocks, span, w, c]
+    pixels = tf.reshape(pixels, [n, -1, span, width * channels])
+    matrix = tf.reshape(_matrix(filters, start, span), [-1, _BLOCK, span])
+    high = tf.bitwise.right_shift(matrix + 2 ** (_LOW_BITS - 1), _LOW_BITS)
+    halves = tf.cast(tf.concat([high, matrix - high * 2**_LOW_BITS], axis=1), tf.float32)
+    high, low = tf.split(tf.cast(halves @ pixels, tf.int32), 2, axis=2)
+    levels = tf.bitwise.right_shift(high * 2**_LOW_BITS + low + 2 ** (_BITS - 1), _BITS)
+    levels = tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
+    return tf.reshape(levels, [n, -1, width, images.shape[-1]])[:, : filters.count]
+
+
+def _matrix(filters: _Filters, start: tf.Tensor, span: tf.Tensor) -> tf.Tensor:
+    """The weights as a matrix, int32 [p, span]: from the first row that a block sees on."""
+    p, taps = tf.unstack(tf.shape(filters.weights))
+    column = tf.minimum(filters.first[:, None] + tf.range(taps), filters.last[:, None])
+    column -= tf.repeat(start, _BLOCK)[:, None]
+    row = tf.broadcast_to(tf.range(p)[:, None], [p, taps])
+    return tf.scatter_nd(tf.stack([row, column], axis=-1), filters.weights, [p, span])
 
 
 def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: str) -> _Filters:
@@ -305,11 +296,15 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     All in float64 and in Pillow's order: its last bit decides the ties of the box filter.
     """
     scale = _divide(length, resized)
+    count = positions.shape[0]
+    positions = tf.gather(
+        positions, [min(i, count - 1) for i in range(-(-count // _BLOCK) * _BLOCK)]
+    )
     positions = tf.clip_by_value(positions, 0.0, resized - 1.0)
     if name == "nearest":  # Pillow adds up steps, rounding errors included
         steps = tf.concat([[0.5 * scale], tf.fill([tf.cast(resized, tf.int32) - 1], scale)], 0)
         source = tf.cast(tf.gather(tf.cumsum(steps), tf.cast(positions, tf.int32)), tf.int32)
-        return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS))
+        return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS), count)
     kernel, support = _KERNELS[name]
     stretch = tf.maximum(scale, 1.0)
     reach = support * stretch
@@ -321,7 +316,7 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     weights *= tf.cast(x <= last[:, None], tf.float64)
     weights = weights * 2.0**_BITS / tf.reduce_sum(weights, axis=-1, keepdims=True)
     weights += 0.5 * tf.sign(weights)  # rounds, since the cast cuts
-    return _Filters(*(tf.cast(values, tf.int32) for values in (first, last, weights)))
+    return _Filters(*(tf.cast(values, tf.int32) for values in (first, last, weights)), count)
 
 
 def _sinc(x: tf.Tensor) -> tf.Tensor:

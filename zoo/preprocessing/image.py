@@ -311,7 +311,7 @@ def _body(response: Any, name: str, deadline: float) -> bytes:
         body += chunk
         if len(body) > _MAX_DOWNLOAD:
             raise InputError(
-                f"{name} is larger than {_MAX_DOWNLOAD // 2**20} MiB; the download was stopped. "
+                f"{name} is larger than {_MAX_DOWNLOAD:,} bytes; the download was stopped. "
                 "Download it yourself and pass its path."
             )
         if time.monotonic() > deadline:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.cli.group import Verbs
+from zoo.cli.group import FAILED, Verbs
 from zoo.cli.options import Duration, json_option, source_options
-from zoo.cli.output import note, print_json, print_table, size
+from zoo.cli.output import note, number, print_json, print_table, size
 
 if TYPE_CHECKING:
     from zoo.weights.cache import CacheEntry
 
-_cache_options = source_options("cache_dir", "endpoint")
 _KEYS = "repo, endpoint, commit, file, path, sha256, size and last_used"
 
 
@@ -35,7 +35,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@_cache_options
+@source_options("cache_dir", "endpoint")
 @json_option(f"an array of objects, one for each file, with {_KEYS}")
 def ls(as_json: bool, **source: Any) -> None:
     """List what zoo fetched, by repo and commit.
@@ -53,7 +53,7 @@ def ls(as_json: bool, **source: Any) -> None:
 
 @command.command("rm")
 @click.argument("repo")
-@_cache_options
+@source_options("cache_dir", "endpoint")
 @json_option(f"an array of objects, one for each file removed, with {_KEYS}")
 def rm(repo: str, as_json: bool, **source: Any) -> None:
     """Remove the files of a repo, at all commits.
@@ -73,7 +73,7 @@ def rm(repo: str, as_json: bool, **source: Any) -> None:
     origin = where and (where.repo or where.url)
     removed = cache.remove(origin or repo.removeprefix("hf://"), Source(**source))
     _show(removed, as_json)
-    _freed(removed)
+    note(f"Removed {_count(removed)}.")
 
 
 @command.command("prune")
@@ -87,9 +87,17 @@ def rm(repo: str, as_json: bool, **source: Any) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Remove nothing, show what would be.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_cache_options
+@source_options("cache_dir", "endpoint")
 @json_option(f"an array of objects, one for each file, with {_KEYS}")
-def prune(unused_for: timedelta, dry_run: bool, yes: bool, as_json: bool, **source: Any) -> None:
+@click.pass_context
+def prune(
+    ctx: click.Context,
+    unused_for: timedelta,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **source: Any,
+) -> None:
     """Remove what has not been loaded for a while.
 
     It shows what that is and asks first. What downloads that broke off left behind goes too.
@@ -103,19 +111,32 @@ def prune(unused_for: timedelta, dry_run: bool, yes: bool, as_json: bool, **sour
     from zoo.weights.handle import Source
 
     found = cache.prune(Source(**source), unused_for, dry_run=True)
-    _show(found, as_json)
+    if dry_run or not as_json:
+        _show(found, as_json)
     if dry_run:
         return
-    if found and not yes:
-        click.confirm(f"Remove {_count(found)}?", abort=True, err=True)
-    _freed(cache.prune(Source(**source), unused_for))
+    if found and not yes and not _confirmed(f"Remove {_count(found)}?"):
+        note("Nothing was removed. With --yes there is no question.")
+        ctx.exit(FAILED)
+    removed = cache.prune(Source(**source), unused_for)
+    if as_json:
+        _show(removed, as_json)
+    note(f"Removed {_count(removed)}.")
+
+
+def _confirmed(question: str) -> bool:
+    """Ask the person at the terminal; an end of input is a no."""
+    click.echo(f"{question} [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show(entries: list[CacheEntry], as_json: bool) -> None:
     if as_json:
         print_json([_row(entry) for entry in entries])
     elif entries:
-        print_table(("used", "size", "files", "commit", "repo"), _groups(entries), right=["size"])
+        print_table(
+            ("used", "size", "files", "commit", "repo"), _groups(entries), right=["size", "files"]
+        )
 
 
 def _row(entry: CacheEntry) -> dict[str, Any]:
@@ -131,7 +152,7 @@ def _row(entry: CacheEntry) -> dict[str, Any]:
     }
 
 
-def _groups(entries: Iterable[CacheEntry]):
+def _groups(entries: Iterable[CacheEntry]) -> Iterator[tuple[object, ...]]:
     """A row for each repo and commit, of the last use and the total size."""
 
     def key(entry: CacheEntry) -> tuple[str, str, str]:
@@ -149,9 +170,5 @@ def _ago(span: timedelta) -> str:
     return f"{hours // 24} d ago" if hours >= 48 else f"{hours} h ago" if hours else "just now"
 
 
-def _freed(removed: list[CacheEntry]) -> None:
-    note(f"Removed {_count(removed)}.")
-
-
 def _count(entries: list[CacheEntry]) -> str:
-    return f"{len(entries)} files, {size(sum(entry.size for entry in entries))}"
+    return f"{number(len(entries), 'file')}, {size(sum(entry.size for entry in entries))}"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-import zoo
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
+from zoo.cli.models import load
 from zoo.cli.options import PATH, json_option, model_options, source_options
 from zoo.cli.output import print_json
 from zoo.errors import InputError
 from zoo.weights.disk import replacing
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @click.command("embed", cls=Verb)
@@ -55,8 +57,8 @@ def command(
         _check_writable(out)
     chosen = Images(inputs)
     rows: list[tuple[str, np.ndarray]] = []
-    if chosen.names:
-        model = zoo.load(name, **options)
+    if chosen.names and not (out and chosen.failed):
+        model = load(name, **options)
         results = chosen.through(partial(model.embed, batch_size=batch_size), batch_size)
         rows = list(progress(results, len(chosen.names)))
     if out is None:
@@ -79,6 +81,8 @@ def _check_writable(out: Path) -> None:
 
 
 def _write(out: Path, rows: list[tuple[str, np.ndarray]], as_json: bool) -> None:
+    import numpy as np
+
     vectors = np.stack([row for _, row in rows]).astype(np.float32, copy=False)
     with replacing(out) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)

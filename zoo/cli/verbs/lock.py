@@ -10,7 +10,7 @@ import click
 
 from zoo.cli.group import Verb
 from zoo.cli.options import PATH, json_option, source_options
-from zoo.cli.output import note, print_json, print_table, size
+from zoo.cli.output import note, number, print_json, print_table, size
 
 
 @click.command("lock", cls=Verb)
@@ -40,4 +40,4 @@ def command(names: tuple[str, ...], lockfile: Path, as_json: bool, **source: Any
         return
     rows = [(f.repo, (f.commit or "")[:12], size(f.size), f.file) for f in files]
     print_table(("repo", "commit", "size", "file"), rows, right=["size"])
-    note(f"{lockfile} locks {len(files)} files.")
+    note(f"{lockfile} locks {number(len(files), 'file')}.")

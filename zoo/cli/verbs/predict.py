@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-import zoo
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
+from zoo.cli.models import load
 from zoo.cli.options import PATH, json_option, model_options, source_options
 from zoo.cli.output import print_json, print_table
 from zoo.errors import InputError, NotFoundError, OptionError
+
+if TYPE_CHECKING:
+    from zoo.model import Model
 
 
 @click.command("predict", cls=Verb)
@@ -67,9 +70,9 @@ def command(
         ctx.exit(FAILED)
 
 
-def _load(name: str, labels: Path | None, options: dict[str, Any]) -> zoo.Model:
+def _load(name: str, labels: Path | None, options: dict[str, Any]) -> Model:
     names = None if labels is None else _read_labels(labels)
-    model = zoo.load(name, labels=names, **options)
+    model = load(name, labels=names, **options)
     if names and model.load_report and model.load_report.fresh:
         raise OptionError(
             f"{labels} names {len(names)} classes, and the head of {name} has another number. "
@@ -93,3 +96,4 @@ def _print(image: str, predictions: list[Any]) -> None:
     click.echo(click.style(click.format_filename(image), bold=True))
     rows = [(f"{100 * p.score:6.2f} %", p.index, p.label) for p in predictions]
     print_table(("score", "index", "label"), rows, right=["score", "index"])
+    click.echo()

@@ -9,6 +9,7 @@ import click
 
 import zoo
 from zoo.cli.group import Verb
+from zoo.cli.models import load
 from zoo.cli.options import PATH, WEIGHTS, json_option, source_options
 from zoo.cli.output import print_json
 from zoo.errors import DiskError
@@ -38,7 +39,8 @@ def command(name: str, folder: Path, force: bool, as_json: bool, **options: Any)
             f"{folder} has files in it, and was left as it is. Name another folder, or write into "
             "this one with --force, which replaces the files of the same names alone."
         )
-    written = zoo.save(zoo.load(name, **options), folder)
+    model = load(name, **options)
+    written = zoo.save(model, folder)
     if as_json:
         files = ("model.safetensors", "config.json", "README.md")
         print_json({"folder": str(written), "files": [str(written / file) for file in files]})

@@ -8,7 +8,7 @@ import click
 
 from zoo.cli.group import MISMATCH, Verb
 from zoo.cli.options import json_option, source_options
-from zoo.cli.output import note, print_json, print_table, size
+from zoo.cli.output import note, number, print_json, print_table, size
 
 
 @click.command("verify", cls=Verb)
@@ -41,7 +41,7 @@ def command(ctx: click.Context, as_json: bool, **source: Any) -> None:
         cells = [(r["status"], size(r["size"]), r["repo"], r["file"]) for r in rows]
         print_table(("status", "size", "repo", "file"), cells, right=["size"])
     wrong = [row for row in rows if row["status"] != "ok"]
-    note(f"{len(rows) - len(wrong)} of {len(rows)} files are as they were verified.")
+    note(f"{len(rows) - len(wrong)} of {number(len(rows), 'file')} as verified.")
     if wrong:
         ctx.exit(MISMATCH)
 

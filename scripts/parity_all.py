@@ -1,0 +1,113 @@
+"""Compare every architecture name with its reference, and write docs/parity.md.
+
+Each name is built by both libraries with the same random weights and shaken statistics, and run on
+odd, rectangular images (even ones where the reference takes no others). Results are kept in
+.parity/results.json as they come, so that a run that was stopped goes on where it was. Run by
+`make parity-all`; `--only 'resnet50*'` limits it, `--again` starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import fnmatch
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests" / "parity")]
+RESULTS = ROOT / ".parity" / "results.json"
+TABLE = ROOT / "docs" / "parity.md"
+LARGE = 300e6  # parameters; above it, the same blocks at a smaller depth
+SHALLOW = {"layers": (2, 2, 2, 2)}
+
+
+def compare(name: str, params: int) -> dict[str, Any]:
+    import keras
+    from image_models import figures, make_pair, size_for
+
+    reduced = SHALLOW if params > LARGE else {}
+    pair = make_pair(name, **reduced)
+    result = {
+        "params": params,
+        "size": list(size_for(pair)),
+        "reduced": str(reduced.get("layers", "")),
+        **figures(pair),
+    }
+    del pair
+    keras.backend.clear_session()
+    gc.collect()
+    return result
+
+
+def passes(row: dict[str, Any]) -> bool:
+    exact = max(row["float64"], row["maps"]) < 1e-9
+    return exact and row["float32"] <= max(1e-5, 2 * row["reference float32"])
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    import keras
+    import tensorflow as tf
+    from reference import timm, torch
+
+    failed = [name for name, row in results.items() if not passes(row)]
+    lines = [
+        "# Parity with timm",
+        "",
+        "Written by `make parity-all`; do not edit. Relative errors (norm of the difference over "
+        "norm of the reference) on random weights with shaken statistics. *float64* is the output "
+        "and *maps* the worst of the feature maps, both in float64, bound 1e-9. *float32* is zoo "
+        "in float32 against the reference in float64, bound the larger of 1e-5 and twice "
+        "*timm float32*, the reference's own float32 error.",
+        "",
+        f"{datetime.date.today().isoformat()}: timm {timm.__version__}, torch {torch.__version__}, "
+        f"TensorFlow {tf.__version__}, Keras {keras.__version__}, on a CPU. "
+        f"{len(results)} names, {len(results) - len(failed)} within the bounds"
+        + (f"; outside: {', '.join(failed)}." if failed else "."),
+        "",
+        "| architecture | parameters | image | float64 | maps | float32 | timm float32 | depth |",
+        "|---|---:|---|---:|---:|---:|---:|---|",
+    ]
+    for name, row in sorted(results.items()):
+        size = "x".join(map(str, row["size"]))
+        figures = " | ".join(
+            f"{row[k]:.1e}" for k in ("float64", "maps", "float32", "reference float32")
+        )
+        depth = f"reduced to {row['reduced']}" if row["reduced"] else "full"
+        lines.append(f"| {name} | {row['params'] / 1e6:.1f} M | {size} | {figures} | {depth} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="*", help="glob of architecture names")
+    parser.add_argument("--again", action="store_true", help="forget earlier results")
+    arguments = parser.parse_args()
+
+    from zoo.registry import registry
+
+    results = {}
+    if RESULTS.exists() and not arguments.again:
+        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    params = {n: registry.architecture_card(n).num_params for n in registry.list_architectures()}
+    params.pop("resnet_mini", None)  # zoo's own: no reference has it
+    todo = [n for n in params if fnmatch.fnmatchcase(n, arguments.only) and n not in results]
+    todo.sort(key=params.__getitem__)
+    RESULTS.parent.mkdir(exist_ok=True)
+    for name in (progress := tqdm(todo, unit="architecture")):
+        progress.set_description(name)
+        results[name] = compare(name, params[name])
+        RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        if not passes(results[name]):
+            tqdm.write(f"outside the bounds: {name} {results[name]}")
+    TABLE.write_text(table(results), encoding="utf-8")
+    sys.exit(not all(map(passes, results.values())))
+
+
+if __name__ == "__main__":
+    main()

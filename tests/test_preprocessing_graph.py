@@ -1,0 +1,377 @@
+"""The graph path against the host path, and the augmenting path against Pillow."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+from PIL import Image
+
+from zoo.errors import InputError
+from zoo.preprocessing.graph import TrainPreprocessor
+from zoo.preprocessing.image import ImagePreprocessor, normalize
+from zoo.preprocessing.spec import ImageSpec
+
+CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"  # 640 x 427
+SMALL = ImageSpec(input_size=(48, 64), crop_pct=0.9)
+UNKNOWN = [tf.TensorSpec([None, None, 3], tf.uint8)]
+INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+
+
+@pytest.fixture(scope="module")
+def china():
+    with Image.open(CHINA) as image:
+        image.load()
+    return image
+
+
+def encoded(image, form="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def assert_agrees(graph, host, spec):
+    """The contract: 99.9 % of the pixels are the same, and none is more than 1/255 off."""
+    graph = np.asarray(graph)
+    assert graph.shape == host.shape
+    assert graph.dtype == host.dtype == np.float32
+    off = np.abs(graph - host) * np.asarray(spec.std, np.float32) * 255
+    assert off.max() < 1.001
+    assert np.mean(off.max(axis=-1) == 0) >= 0.999
+
+
+# Resize, crop and pad
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize(("size", "crop_pct"), [((224, 224), 0.875), ((97, 161), 1.15)])
+def test_photograph(china, crop_mode, interpolation, size, crop_pct):
+    spec = ImageSpec(
+        input_size=size, crop_pct=crop_pct, crop_mode=crop_mode, interpolation=interpolation
+    )
+    preprocess = ImagePreprocessor(spec)
+    result = tf.function(preprocess.graph, input_signature=UNKNOWN)(np.asarray(china))
+    assert_agrees(result, preprocess(china)[0], spec)
+    if interpolation not in ("hamming", "lanczos"):  # which take sines
+        np.testing.assert_array_equal(result, preprocess(china)[0])
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic", "box"])
+def test_awkward_sizes(crop_mode, interpolation):
+    spec = ImageSpec(
+        input_size=(97, 161), crop_pct=1.15, crop_mode=crop_mode, interpolation=interpolation
+    )
+    preprocess = ImagePreprocessor(spec)
+    graph = tf.function(preprocess.graph, input_signature=UNKNOWN)
+    # single pixels; ties of the box filter; heights that lose more than twice what widths do;
+    # sizes that are those of the target already
+    sizes = [(1, 1), (1, 9), (9, 1), (2, 3), (217, 333), (500, 7), (700, 90), (300, 84), (3, 400)]
+    for size in [*sizes, (84, 140), (97, 161), (448, 320), (640, 230)]:
+        image = noise(*size, 3)
+        np.testing.assert_array_equal(graph(image), preprocess(image)[0], err_msg=str(size))
+
+
+def test_sizes_in_the_graph_are_those_of_the_host():
+    for spec in (
+        ImageSpec(),
+        ImageSpec(input_size=(97, 161)),
+        ImageSpec(crop_mode="border"),
+        ImageSpec(input_size=(100, 64), crop_mode="border", crop_pct=0.9),
+    ):
+        graph = tf.function(preprocess_sizes(spec), input_signature=[tf.TensorSpec([2], tf.int32)])
+        for height in range(1, 700, 11):
+            for width in range(1, 700, 37):
+                host = spec.resized_size(float(height), float(width), np)
+                expected = [*host, *spec.crop_offset(*host, np)]
+                np.testing.assert_array_equal(graph([height, width]), expected)
+
+
+def preprocess_sizes(spec):
+    from zoo.preprocessing.graph import _FLOAT64
+
+    def sizes(size):
+        resized = spec.resized_size(*tf.unstack(tf.cast(size, tf.float64)), _FLOAT64)
+        return tf.stack([*resized, *spec.crop_offset(*resized, _FLOAT64)])
+
+    return sizes
+
+
+# Ways of use
+
+
+def test_known_sizes_batches_and_eager_calls():
+    preprocess = ImagePreprocessor(SMALL)
+    images = noise(3, 70, 90, 3)
+    expected = preprocess(images)
+    np.testing.assert_array_equal(preprocess.graph(images), expected)
+    np.testing.assert_array_equal(preprocess.graph(images[1]), expected[1])
+    for shape in ([None] * 4, [3, 70, 90, 3], [None, 70, 90, 3], [3, None, None, None]):
+        graph = tf.function(preprocess.graph, input_signature=[tf.TensorSpec(shape, tf.uint8)])
+        np.testing.assert_array_equal(graph(images), expected)
+        assert graph.get_concrete_function().output_shapes == [shape[0], 48, 64, 3]
+    assert preprocess.graph(images[:0]).shape == (0, 48, 64, 3)
+
+
+def test_tf_data(china):
+    preprocess = ImagePreprocessor(SMALL)
+    images = [np.asarray(china), noise(50, 80, 3), noise(100, 31, 3)]
+    ds = tf.data.Dataset.from_generator(lambda: images, output_signature=UNKNOWN[0])
+    ds = ds.map(preprocess.graph, num_parallel_calls=2).batch(3)
+    assert ds.element_spec.shape.as_list() == [None, 48, 64, 3]
+    np.testing.assert_array_equal(next(iter(ds)), preprocess(images))
+
+
+def test_saved_model(tmp_path):
+    preprocess = ImagePreprocessor(SMALL)
+    module = tf.Module()
+    module.serve = tf.function(
+        preprocess.graph.from_bytes, input_signature=[tf.TensorSpec([None], tf.string)]
+    )
+    tf.saved_model.save(module, str(tmp_path))
+    data = [CHINA.read_bytes(), encoded(Image.fromarray(noise(50, 40, 3)))]
+    result = tf.saved_model.load(str(tmp_path)).serve(tf.constant(data))
+    np.testing.assert_array_equal(result, preprocess(data))
+
+
+def test_xla():
+    image = noise(70, 90, 3)
+    preprocess = ImagePreprocessor(SMALL)
+    compiled = tf.function(preprocess.graph, jit_compile=True)
+    np.testing.assert_array_equal(compiled(tf.constant(image)), preprocess(image)[0])
+
+
+def test_channels():
+    grey, color, alpha = noise(60, 80, 1), noise(60, 80, 3), noise(60, 80, 4)
+    rgb = ImagePreprocessor(SMALL)
+    for image in (grey, color, alpha):
+        np.testing.assert_array_equal(rgb.graph(image), rgb(image)[0])
+    one = ImagePreprocessor(SMALL.with_channels(1))
+    for image in (grey, color, alpha):
+        np.testing.assert_array_equal(one.graph(image), one(image)[0])
+    five = ImagePreprocessor(SMALL.with_channels(5))
+    image = noise(60, 80, 5)
+    np.testing.assert_array_equal(five.graph(image), five(image)[0])
+    with pytest.raises(InputError, match="3 channels; this model takes 5"):
+        five.graph(color)
+
+
+def test_bgr():
+    spec = ImageSpec(
+        mean=(0.1, 0.5, 0.9), std=(0.2, 0.3, 0.4), crop_mode="border", channel_order="bgr"
+    )
+    preprocess = ImagePreprocessor(spec)
+    image = noise(60, 90, 3)
+    np.testing.assert_array_equal(preprocess.graph(image), preprocess(image)[0])
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((8, 8, 3), np.float32), np.zeros((8, 8), np.uint8), np.zeros((1,) * 5)]
+)
+def test_refused(images):
+    preprocess = ImagePreprocessor(SMALL)
+    with pytest.raises(InputError, match=r"uint8 tensors \[h, w, c\] or \[n, h, w, c\] with"):
+        preprocess.graph(images)
+    with pytest.raises(InputError, match=r"uint8 tensors \[h, w, c\] with values 0 to 255; found"):
+        preprocess.train(images)
+
+
+def test_the_host_path_points_to_the_graph():
+    @tf.function
+    def misuse(x):
+        return ImagePreprocessor(SMALL)(x)
+
+    with pytest.raises(InputError, match=r"use `preprocess\.graph`"):
+        misuse(tf.zeros((8, 8, 3), tf.uint8))
+
+
+def test_the_host_path_imports_no_tensorflow():
+    code = (
+        "import sys\n"
+        "from zoo.preprocessing.image import ImagePreprocessor\n"
+        "from zoo.preprocessing.spec import ImageSpec\n"
+        f"ImagePreprocessor(ImageSpec())({str(CHINA)!r})\n"
+        "print({'tensorflow', 'keras', 'requests'} & set(sys.modules))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert run.stdout.strip() == "set()"
+
+
+# Files
+
+
+FILES = {
+    "jpeg": lambda china: CHINA.read_bytes(),
+    "jpeg, 4:2:0": lambda china: encoded(china, "JPEG", quality=50, subsampling=2),
+    "jpeg, progressive": lambda china: encoded(china, "JPEG", progressive=True),
+    "jpeg, grey": lambda china: encoded(china.convert("L"), "JPEG"),
+    "jpeg, CMYK": lambda china: encoded(
+        Image.merge("CMYK", (*china.split(), china.convert("L"))), "JPEG"
+    ),
+    "png": lambda china: encoded(china),
+    "png, alpha": lambda china: encoded(Image.merge("RGBA", (*china.split(), china.split()[0]))),
+    "png, palette": lambda china: encoded(china.quantize(64), transparency=bytes(range(64))),
+    "png, 2 bits": lambda china: encoded(china.quantize(4)),
+    "png, 1 bit": lambda china: encoded(china.convert("1")),
+    "bmp": lambda china: encoded(china, "BMP"),
+    "bmp, palette": lambda china: encoded(china.quantize(64), "BMP"),
+    "bmp, grey": lambda china: encoded(china.convert("L"), "BMP"),
+    "bmp, 32 bits": lambda china: encoded(china.convert("RGBA"), "BMP"),
+    "gif": lambda china: encoded(china.quantize(64), "GIF"),
+    "gif, animated": lambda china: encoded(
+        china.quantize(64), "GIF", save_all=True, append_images=[china.quantize(8)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_files(china, name, channels):
+    data = FILES[name](china)
+    preprocess = ImagePreprocessor(SMALL.with_channels(channels))
+    graph = tf.function(preprocess.graph.from_bytes, input_signature=[tf.TensorSpec([], tf.string)])
+    np.testing.assert_array_equal(graph(data), preprocess(data)[0])
+
+
+def test_16_bit_png():
+    values = np.random.default_rng(0).integers(0, 2**16, (50, 60), np.uint16)
+    preprocess = ImagePreprocessor(SMALL)
+    high = (values >> 8).astype(np.uint8)
+    result = preprocess.graph.from_bytes(encoded(Image.fromarray(values)))
+    np.testing.assert_array_equal(result, preprocess(high)[0])
+
+
+def with_exif(china, form, orientation, little, xmp=False):
+    exif = Image.Exif()
+    exif.endian = "<" if little else ">"
+    exif[0x010F] = "a maker"  # goes first, being of a smaller number
+    exif[0x0112] = orientation
+    exif[0x0131] = "a program"
+    options = {"xmp": b"<x/>" * 999} if xmp else {}
+    return encoded(china.resize((90, 60)), form, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("little", [True, False])
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_exif_orientation(china, form, orientation, little):
+    data = with_exif(china, form, orientation, little, xmp=form == "JPEG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif()[0x0112] == orientation
+    preprocess = ImagePreprocessor(SMALL)
+    result = preprocess.graph.from_bytes(data)
+    np.testing.assert_array_equal(result, preprocess(data)[0])
+    raw = ImagePreprocessor(SMALL, exif=False)
+    np.testing.assert_array_equal(raw.graph.from_bytes(data), raw(data)[0])
+    assert np.array_equal(result, raw(data)[0]) == (orientation in (0, 1, 9))
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"",
+        b"MM",
+        b"II*\0\xff\xff\xff\xff",
+        b"MM\0*\0\0\0\x08\xff\xff\x01\x12",
+        b"II*\0\x08\0\0\0\0\0",
+    ],
+)
+def test_damaged_exif_is_passed_over(china, exif):
+    data = encoded(china.resize((90, 60)), "JPEG", exif=b"Exif\0\0" + exif)
+    raw = ImagePreprocessor(SMALL, exif=False)
+    result = ImagePreprocessor(SMALL).graph.from_bytes(data)
+    np.testing.assert_array_equal(result, raw(data)[0])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"B", b"hello world", CHINA.read_bytes()[:9000], b"\xff\xd8"]
+)
+def test_broken_files_are_errors(data):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        ImagePreprocessor(SMALL).graph.from_bytes(data)
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def train():
+    return ImagePreprocessor(SMALL).train
+
+
+def test_train_is_a_crop_resize_and_flip(china, train):
+    seen = set()
+    for seed in range(12):
+        top, left, height, width = box_of(train, china, seed)
+        crop = china.crop((left, top, left + width, top + height))
+        pixels = np.asarray(crop.resize((64, 48), Image.Resampling.BICUBIC))
+        both = [normalize(p, SMALL) for p in (pixels, pixels[:, ::-1])]
+        result = train(np.asarray(china), [7, seed]).numpy()
+        flips = [np.array_equal(result, expected) for expected in both]
+        assert sum(flips) == 1
+        seen.add(flips[1])
+    assert seen == {True, False}
+
+
+def box_of(train, image, seed):
+    box_seed = tf.random.split([7, seed])[0]
+    width, height = (tf.constant(float(edge), tf.float64) for edge in image.size)
+    return [int(v) for v in train._box(height, width, box_seed)]
+
+
+def test_boxes_keep_their_bounds(china, train):
+    boxes = np.array([box_of(train, china, seed) for seed in range(300)])
+    top, left, height, width = boxes.T
+    assert (boxes[:, :2] >= 0).all()
+    assert (top + height <= 427).all()
+    assert (left + width <= 640).all()
+    share, ratio = height * width / (427 * 640), width / height
+    assert 0.078 < share.min() < 0.15
+    assert 0.8 < share.max() <= 1
+    assert 0.74 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.35
+    assert len(np.unique(top)) > 100
+
+
+@pytest.mark.parametrize(
+    ("size", "box"), [((900, 30), [0, 430, 30, 40]), ((30, 900), [430, 0, 40, 30])]
+)
+def test_images_that_no_draw_fits_give_their_centre(size, box):
+    train = TrainPreprocessor(SMALL, scale=(0.9, 1.0))
+    assert box_of(train, Image.new("RGB", size), 0) == box
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
+def test_train_takes_any_size(train, size):
+    assert train(noise(*size, 3), [0, 1]).shape == (48, 64, 3)
+
+
+def test_train_is_deterministic_in_tf_data(china, train):
+    def epoch(seed):
+        ds = tf.data.Dataset.from_tensors(CHINA.read_bytes()).repeat(6).enumerate()
+        ds = ds.map(lambda i, data: train.from_bytes(data, [seed, i]), num_parallel_calls=2)
+        assert ds.element_spec.shape.as_list() == [48, 64, 3]
+        return np.stack(list(ds.as_numpy_iterator()))
+
+    first = epoch(1)
+    np.testing.assert_array_equal(epoch(1), first)
+    assert not np.array_equal(epoch(2), first)
+    assert len({image.tobytes() for image in first}) == 6
+
+
+def test_train_without_a_seed_varies(china, train):
+    ds = tf.data.Dataset.from_tensors(np.asarray(china)).repeat(4).map(train)
+    assert len({image.tobytes() for image in ds.as_numpy_iterator()}) == 4

@@ -1,0 +1,42 @@
+"""Loading a model for a verb, quietly."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import zoo
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+
+_LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_NOTHING = "3"
+
+
+def load(name: str, **options: Any) -> Model:
+    """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them."""
+    if os.environ.setdefault(_LOG_LEVEL, _NOTHING) == _NOTHING and "tensorflow" not in sys.modules:
+        # What TensorFlow logs while it is imported comes before it reads that variable.
+        with _nothing_to_stderr():
+            importlib.import_module("zoo.loading")
+    return zoo.load(name, **options)
+
+
+@contextmanager
+def _nothing_to_stderr() -> Iterator[None]:
+    """Drop what anyone writes to the file descriptor of standard error, C++ code too."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
