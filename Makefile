@@ -4,14 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 2
+OLD_CLIENT := .venv-old-client
 
-.PHONY: demo test check parity parity-all bench cards goldens clean
+.PHONY: demo test test-old-client check parity parity-all bench cards goldens clean
 
 demo: $(VENV)/.base
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/parity
+
+# what touches the hub, under the oldest client that is supported
+test-old-client: $(OLD_CLIENT)/.stamp
+	PYTHONPATH=. $(OLD_CLIENT)/bin/python -m pytest -n $(WORKERS) tests/test_hub_*.py tests/test_weights_*.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -37,12 +42,17 @@ goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(OLD_CLIENT) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "zoo needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+
+$(OLD_CLIENT)/.stamp: requirements/old-client.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(OLD_CLIENT)
+	$(OLD_CLIENT)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 	$(PIP) -e ".[server]"

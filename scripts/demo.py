@@ -12,14 +12,19 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 
+import zoo
 from zoo.cli.models import load  # `zoo.load`, without TensorFlow's remarks
 from zoo.hub import HubServer, Storage
 from zoo.pulling import BUNDLED
+
+if TYPE_CHECKING:
+    from zoo.tasks import Prediction
 
 REPO = "zoo/resnet_mini.digits"
 OUTPUT = Path("demo_output")
@@ -27,11 +32,11 @@ NEXT = """
 [bold]What to try next[/]
   .venv/bin/zoo predict resnet_mini demo_output/digits/*.png --top 3
   .venv/bin/zoo list 'resnet50*'
-  .venv/bin/zoo predict resnet50 your_photo.jpg      [dim]fetches 98 MB, once[/]
+  .venv/bin/zoo predict resnet50 your_photo.jpg      [dim]fetches 102 MB, once[/]
   .venv/bin/python -c "import zoo; zoo.load('resnet_mini').summary()"
 """
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -57,53 +62,59 @@ def true_digit(picture: Path) -> str:
     return picture.name.partition("-")[0]
 
 
-def load_twice(folder: Path):
-    """The model, from a hub over HTTP, and once more from the cache."""
+def load_twice(folder: Path) -> zoo.Model:
+    """The model, from a hub over HTTP, and again from the cache in `folder`."""
     files = {path.name: path for path in (BUNDLED / "resnet_mini.digits").iterdir()}
     with HubServer(Storage(folder / "hub")) as hub:
         hub.storage.commit(REPO, files)
         # The hub's client would ask the public hub a question of its own, and perhaps a proxy.
         os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder), "no_proxy": "127.0.0.1"}
-        for place in ("hub", "cache"):
-            console.print(f'\n[bold]zoo.load("{REPO}")[/] from the {place}, at {hub.url}')
+        for note in ("with the start of TensorFlow", "from the cache"):
+            console.print(f'\n[bold]zoo.load("{REPO}", endpoint="{hub.url}")[/]')
             asked, start = len(hub.requests), time.perf_counter()
             model = load(REPO, endpoint=hub.url, cache_dir=folder / "cache", token=False)
             seconds, asked = time.perf_counter() - start, len(hub.requests) - asked
-            console.print(f"  {model.load_report}")
-            console.print(f"  {asked} requests, {seconds:.2f} s")
+            console.print(f"  {model.load_report}\n  {asked} requests, {seconds:.2f} s {note}")
     return model
 
 
-def print_predictions(pictures: list[Path], predictions: list) -> None:
+def print_predictions(pictures: list[Path], predictions: list[Prediction]) -> None:
     table = Table("file", "true digit", "prediction", "score")
     for picture, best in zip(pictures, predictions, strict=True):
         true = true_digit(picture)
         colour = "green" if best.label == true else "red"
         table.add_row(picture.name, true, f"[{colour}]{best.label}[/]", f"{best.score:.1%}")
+    known = zoo.info("resnet_mini").published["digits held-out"]
     console.print("", table, summary(pictures, predictions), sep="\n")
+    console.print(
+        f"Of all {known['examples']} held-out digits it names {known['top1']:.1f}% rightly, "
+        f"k-nearest-neighbours {known['knn']:.1f}%."
+    )
 
 
-def summary(pictures: list[Path], predictions: list) -> str:
+def summary(pictures: list[Path], predictions: list[Prediction]) -> str:
     right = sum(best.label == true_digit(p) for p, best in zip(pictures, predictions, strict=True))
     return f"{right} of {len(pictures)} held-out digits right ({right / len(pictures):.1%})"
 
 
 # ---------------------------------------------------------------- the contact sheet, in pixels
 
-DIGIT, FRAME, GAP, CAPTION, HEADER = 88, 5, 16, 40, 64
+DIGIT, FRAME, GAP, CAPTION, HEADER = 88, 5, 16, 40, 88
 ROWS = 4
 PAPER, INK, FAINT = "#fafafa", "#202124", "#70757a"
 RIGHT, WRONG = "#2e9e5b", "#d93025"
 
 
-def draw_sheet(pictures: list[Path], predictions: list) -> Image.Image:
+def draw_sheet(pictures: list[Path], predictions: list[Prediction]) -> Image.Image:
     """Every picture in a green (right) or red (wrong) frame, over the predicted label and score."""
     width, height = DIGIT + 2 * FRAME + GAP, DIGIT + 2 * FRAME + CAPTION + GAP
     columns = -(-len(pictures) // ROWS)
     sheet = Image.new("RGB", (columns * width + GAP, HEADER + ROWS * height), PAPER)
     draw = ImageDraw.Draw(sheet)
     title = f"{REPO}: {summary(pictures, predictions)}"
-    draw.text((GAP, HEADER // 2), title, INK, ImageFont.load_default(24), anchor="lm")
+    legend = "Under each: the prediction and its score. Green is right, red is wrong."
+    draw.text((GAP, 30), title, INK, ImageFont.load_default(24), anchor="lm")
+    draw.text((GAP, 60), legend, FAINT, ImageFont.load_default(16), anchor="lm")
     for index, (picture, best) in enumerate(zip(pictures, predictions, strict=True)):
         column, row = divmod(index, ROWS)
         left, top = GAP + column * width, HEADER + row * height
@@ -111,7 +122,13 @@ def draw_sheet(pictures: list[Path], predictions: list) -> Image.Image:
     return sheet
 
 
-def draw_digit(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner, picture: Path, best) -> None:
+def draw_digit(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    picture: Path,
+    best: Prediction,
+) -> None:
     left, top = corner
     edge = DIGIT + 2 * FRAME
     colour = RIGHT if best.label == true_digit(picture) else WRONG

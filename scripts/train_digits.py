@@ -196,10 +196,11 @@ def write_samples(held_out: Digits) -> None:
 SAMPLES_README = """\
 # Scanned digits
 
-Pictures that `resnet_mini.digits` was not trained on, as `<digit>-<place in the data set>.png`, with
+Pictures that `resnet_mini.digits` was not trained on, `<digit>-<place in the data set>.png`, with
 the values 0..16 of the scans stretched to 0..255. They are from E. Alpaydin and C. Kaynak, Optical
-Recognition of Handwritten Digits, UCI Machine Learning Repository, https://doi.org/10.24432/C50P49,
-under the licence CC BY 4.0, https://creativecommons.org/licenses/by/4.0/, in scikit-learn's copy.
+Recognition of Handwritten Digits, UCI Machine Learning Repository,
+https://archive.ics.uci.edu/dataset/80, under the licence CC BY 4.0,
+https://creativecommons.org/licenses/by/4.0/, in scikit-learn's copy.
 """
 
 

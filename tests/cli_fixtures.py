@@ -59,6 +59,11 @@ def tiny(tmp_path_factory):
     return folder, zoo.load(folder)
 
 
+def head(hub):
+    """The newest commit of `REPO`."""
+    return hub.storage.repo(REPO).branches["main"]
+
+
 def start(*arguments, **environment):
     """The command line in a process of its own; each argument a string."""
     return subprocess.Popen(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_fixtures import CARD, FILES, REPO
+from cli_fixtures import CARD, FILES, REPO, head
 
 from zoo.hub import Fault
 
@@ -31,7 +31,7 @@ def test_pull_of_a_card_and_of_its_repo(cli, own_hub):
     card = json.loads(cli("pull", CARD, "--json").stdout)
     assert set(card) == {"name", "origin", "commit", "bytes", "files"}
     assert (card["name"], card["origin"]) == (CARD, REPO)
-    assert card["commit"] == own_hub.storage.commit(REPO, FILES)
+    assert card["commit"] == head(own_hub)
     (weights,) = card["files"]
     assert Path(weights).read_bytes() == FILES["model.safetensors"]
     assert card["bytes"] == len(FILES["model.safetensors"])
@@ -79,7 +79,7 @@ def test_pull_with_options_instead_of_the_environment(cli, hub, tmp_path):
         ("test_resnet.r161_in1k", "Did you mean 'r160_in1k'?"),
         ("timm/nothing", "No repo http://127.0.0.1"),
         (f"{REPO}@mian", "has no branch, tag or commit 'mian'. Did you mean 'main'?"),
-        ("./nowhere", "No folder ./nowhere."),
+        ("./nowhere", "No folder nowhere."),
         ("resnet50t", "No safetensors weights of 'resnet50t' are published."),
         ("a b", "There is no model 'a b'."),
         ("http://127.0.0.1/x", "is plain http"),
@@ -104,7 +104,7 @@ def test_lock_then_pull(cli, own_hub):
     result = cli("lock", CARD, REPO)
     assert result.stderr == "zoo.lock locks 2 files.\n"
     assert [line.split()[-1] for line in result.stdout.splitlines()] == ["file", *sorted(FILES)]
-    commit = own_hub.storage.commit(REPO, FILES)
+    commit = head(own_hub)
     assert json.loads(Path("zoo.lock").read_text())["files"] == [
         {"repo": REPO, "file": n, "commit": commit, "sha256": SHA256[n], "size": len(FILES[n])}
         for n in sorted(FILES)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_fixtures import CARD, CONFIG, FILES, REPO
+from cli_fixtures import CARD, CONFIG, FILES, REPO, head
 
 from zoo.errors import ConfigError, FileFormatError, HandleError, LockError, NotFoundError
 from zoo.locking import lock
@@ -17,7 +17,7 @@ SIZES = {name: len(content) for name, content in FILES.items()}
 
 def test_pull_gives_what_a_load_reads(own_hub, tmp_path):
     pulled = pull(REPO, cache_dir=tmp_path)
-    assert pulled.commit == own_hub.storage.commit(REPO, FILES)
+    assert pulled.commit == head(own_hub)
     assert (pulled.origin, pulled.card.architecture) == (REPO, "test_resnet")
     assert {path.name: path.read_bytes() for path in pulled.files} == FILES
     assert pulled.bytes == sum(SIZES.values())
@@ -70,7 +70,7 @@ def test_lock_adds_to_what_there_is(own_hub, tmp_path):
 
 
 def test_lock_of_a_folder_or_of_two_commits_is_refused(own_hub, tmp_path):
-    first = own_hub.storage.commit(REPO, FILES)
+    first = head(own_hub)
     own_hub.storage.commit(REPO, {**FILES, "README.md": b"# newer"})
     with pytest.raises(HandleError, match="is on this disk"):
         lock([REPO, Path(tmp_path)], tmp_path / "my.lock", cache_dir=tmp_path / "c")
@@ -82,7 +82,7 @@ def test_lock_of_a_folder_or_of_two_commits_is_refused(own_hub, tmp_path):
 def test_a_load_takes_the_locked_commit_alone(own_hub, tmp_path):
     path = tmp_path / "my.lock"
     lock(REPO, path, cache_dir=tmp_path / "c")
-    commit = own_hub.storage.commit(REPO, FILES)
+    commit = head(own_hub)
     own_hub.storage.commit(REPO, {**FILES, "README.md": b"# newer"})
     assert pull(REPO, cache_dir=tmp_path / "c", lockfile=path).commit == commit
     with pytest.raises(LockError, match="does not list acme/other"):

@@ -8,8 +8,9 @@ outside of the image. The pixels are the same but for a rare one, off by 1, wher
 sine decides a weight of `hamming` or `lanczos`.
 
 TensorFlow decodes JPEG, PNG, BMP (8, 24 and 32 bits) and the first frame of a GIF as Pillow does,
-except that a GIF's transparent pixels become black and not the colour of their palette entry. EXIF
-orientation is read from the EXIF blocks of JPEG and PNG files, not from XMP.
+with two exceptions: the colours of CMYK JPEG files are rounded down, by up to 1, and transparent
+pixels of a GIF become black. EXIF orientation is read from the EXIF blocks of JPEG and PNG files,
+not from XMP.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Weights: handles, the hub and its cache, safetensors files, maps, lockfiles. No TensorFlow here."""
+"""Weights: handles, the hub and its cache, safetensors, maps, lockfiles. No TensorFlow here."""

@@ -1,0 +1,106 @@
+"""The model that ships with zoo: what its card claims, and the whole way from bytes to labels."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import zoo
+from zoo import pulling
+from zoo.errors import IntegrityError
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+import train_digits  # noqa: E402  (it can only be imported from that folder)
+
+FOLDER, SAMPLES = train_digits.WEIGHTS, sorted(train_digits.SAMPLES.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zoo.load("resnet_mini", offline=True)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return train_digits.split_digits()
+
+
+def test_the_default_card_is_digits():
+    assert zoo.info("resnet_mini") == zoo.info("resnet_mini.digits")
+    assert zoo.list_models("resnet_mini") == ["resnet_mini.digits"]
+
+
+def test_it_loads_whole_from_the_package(model):
+    report = model.load_report
+    assert (report.source, report.files) == (str(FOLDER), ("model.safetensors",))
+    assert (report.fresh, report.ignored, report.adapted) == ((), (), ())
+    assert model.labels == tuple("0123456789")
+    assert model.card.num_params == sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    assert (FOLDER / "model.safetensors").stat().st_size < 400_000
+
+
+def test_its_folder_says_what_its_card_says(model):
+    card, again = model.card, zoo.load(FOLDER).card
+    for field in ("architecture", "config", "preprocessing", "labels", "license", "description"):
+        assert getattr(again, field) == getattr(card, field), field
+
+
+def test_changed_weights_are_refused(tmp_path, monkeypatch):
+    shutil.copytree(FOLDER, tmp_path / FOLDER.name)
+    with (tmp_path / FOLDER.name / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    monkeypatch.setattr(pulling, "BUNDLED", tmp_path)
+    with pytest.raises(IntegrityError, match=zoo.info("resnet_mini").weights.sha256):
+        zoo.load("resnet_mini")
+
+
+def test_the_split_holds_a_third_of_every_digit_out(split):
+    training, held_out = split
+    assert (len(training.labels), len(held_out.labels)) == (1198, 599)
+    assert sorted([*training.numbers, *held_out.numbers]) == list(range(1797))
+    assert max(abs(np.bincount(training.labels) - 2 * np.bincount(held_out.labels))) <= 2
+
+
+def test_the_card_has_the_held_out_accuracy_and_it_is_no_worse_than_neighbours(model, split):
+    figures = train_digits.measure(model, *split)
+    assert zoo.info("resnet_mini").published == {"digits held-out": figures}
+    assert figures["top1"] >= figures["knn"]
+
+
+def test_the_samples_are_held_out_digits(split):
+    _, held_out = split
+    places = held_out.numbers.tolist()
+    for path in SAMPLES:
+        digit, number = path.stem.split("-")
+        row = places.index(int(number))
+        assert held_out.labels[row] == int(digit)
+        assert np.array_equal(np.asarray(Image.open(path)), held_out.images[row])
+    assert [path.name[0] for path in SAMPLES] == [d for d in "0123456789" for _ in range(4)]
+
+
+def test_from_a_hub_it_says_the_same(model, hub, tmp_path):
+    hub.storage.commit("acme/digits", {path.name: path for path in FOLDER.iterdir()})
+    options = {"endpoint": hub.url, "cache_dir": tmp_path / "cache"}
+    fetched = zoo.load("acme/digits", **options)
+    assert fetched.load_report.commit == hub.storage.repo("acme/digits").branches["main"]
+    asked = len(hub.requests)
+    again = zoo.load("acme/digits", **options)
+    assert len(hub.requests) == asked > 0
+    expected = model.classify(SAMPLES)
+    assert fetched.classify(SAMPLES) == again.classify(SAMPLES) == expected
+
+
+def test_the_demo_runs_and_draws(tmp_path):
+    command = [sys.executable, SCRIPTS / "demo.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "0 requests" in done.stdout
+    assert "40 of 40 held-out digits right" in done.stdout
+    with Image.open(tmp_path / "demo_output" / "predictions.png") as sheet:
+        assert sheet.getpixel((16, 100)) == (0x2E, 0x9E, 0x5B)
