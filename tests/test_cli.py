@@ -79,6 +79,10 @@ def test_version(cli):
         (["list", "--max-params", "many"], "'many' is no number such as 30M, 1.5B, 500k or 30e6."),
         (["list", "--architectures", "--task", "x"], "--architectures goes with PATTERN alone"),
         (["cache", "prune", "--older-than", "1y"], "'1y' is no span of time such as 12h, 30d"),
+        (["cache", "prune", "--older-than", "999999w"], "'999999w' is no span of time"),
+        (["pull", "resnet50", "--lockfile", "."], "File '.' is a directory"),
+        (["verify", "--cache-dir", __file__], "is a file"),
+        (["save", "resnet50", __file__], "is a file"),
         (["embed", "resnet50", "a.jpg", "--out", "nowhere/v.npy"], "is no file in a folder that"),
     ],
 )

@@ -134,6 +134,7 @@ def test_locked_otherwise_is_a_mismatch(cli, own_hub):
     [
         ([REPO, "./here"], "./here is on this disk"),
         ([REPO, "timm/nothing"], "No repo"),
+        (["--lockfile", "nowhere/zoo.lock", REPO], "No folder nowhere for the lockfile"),
         ([f"{REPO}@first", REPO], "a lockfile holds one of each repo"),
     ],
 )

@@ -183,7 +183,7 @@ def test_make_divisible(value, expected):
     ("call", "match"),
     [
         (lambda: norm_type("batchnorm"), "Did you mean 'batchnorm2d'"),
-        (lambda: activation("gelo"), "Did you mean 'gelu'"),
+        (lambda: activation("gelo"), "act_layer='gelo'.*Did you mean 'gelu'"),
         (lambda: GlobalPool2D("average"), "global_pool='average'"),
         (lambda: anti_alias("gauss", 2), "aa_layer='gauss'"),
         (lambda: channel_attention("cbam", 8, {}), "attn_layer='cbam'"),

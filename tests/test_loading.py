@@ -273,7 +273,7 @@ def test_a_folder_without_config(folder):
     [
         (lambda c: c.update(architecture="resnet_50"), "Did you mean 'resnet50'"),
         (lambda c: c["model_args"].update(layer=[1]), "layer, which family 'resnet'"),
-        (lambda c: c["model_args"].update(act_layer="relu7"), "activation 'relu7'"),
+        (lambda c: c["model_args"].update(act_layer="relu7"), "act_layer='relu7'"),
     ],
 )
 def test_a_config_that_cannot_be(folder, change, match):

@@ -7,6 +7,7 @@ then Keras, and reloads a `.keras` file needs them registered though nothing of 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
-
-# every module of zoo's own that registers classes
-_REGISTERING = ("zoo.model", "zoo.architectures.resnet", "zoo.architectures.resnetv2")
 
 
 class _Loader:
@@ -36,8 +34,10 @@ class _Loader:
         self.loader.exec_module(module)
         if _FINDER in sys.meta_path:
             sys.meta_path.remove(_FINDER)
-        for name in _REGISTERING:
-            importlib.import_module(name)
+        importlib.import_module("zoo.model")
+        families = importlib.import_module("zoo.architectures")
+        for family in pkgutil.iter_modules(families.__path__, "zoo.architectures."):
+            importlib.import_module(family.name)
 
 
 class _Finder:

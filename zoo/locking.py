@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from zoo.errors import HandleError
+from zoo.errors import HandleError, NotFoundError
 from zoo.pulling import pull
 from zoo.registry import registry
 from zoo.weights.handle import parse_handle
@@ -38,9 +38,12 @@ def lock(
 
     Raises:
         HandleError: a folder, or one repo at two commits.
+        NotFoundError: no folder for the lockfile.
         ZooError: as `zoo.pull`, and where the lockfile cannot be read or written.
     """
     path = Path(lockfile).expanduser()
+    if not path.absolute().parent.is_dir():
+        raise NotFoundError(f"No folder {path.parent} for the lockfile; make it first.")
     content = Lockfile.read(path) if path.exists() else Lockfile(path=path)
     commits: dict[str, str | None] = {}
     for name in [names] if isinstance(names, str | os.PathLike) else names:

@@ -50,7 +50,7 @@ def test_saved_tensors_are_the_same_bit_for_bit(folders):
 
 
 def test_timm_loads_what_zoo_saved(folders):
-    _, ours, _, model = folders
+    _, ours, reference, model = folders
     loaded = timm.create_model(f"local-dir:{ours}", pretrained=True).eval()
     x = np.random.default_rng(0).normal(size=(1, 96, 128, 3)).astype(np.float32)
     assert relative_error(logits(loaded, x), logits(reference, x)) == 0

@@ -16,9 +16,8 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph
-from zoo.errors import ConfigError, did_you_mean
 from zoo.layers.activation import Activation
-from zoo.layers.base import Layer, Shape, build_chain, chain_shape, register, run_chain
+from zoo.layers.base import Layer, Shape, build_chain, chain_shape, choose, register, run_chain
 from zoo.layers.channel_attention import SelectiveKernel, SplitAttention, channel_attention
 from zoo.layers.convolution import Conv2D, same_padding
 from zoo.layers.drop import DropPath, drop_path_rates
@@ -396,13 +395,11 @@ def _stages(config: ResNetConfig, channels: int) -> Iterator[list[ResNetBlock]]:
 
 
 def _branches(config: ResNetConfig) -> tuple[str, ...]:
-    branches = (config.block,) * 4 if isinstance(config.block, str) else config.block
+    branches = (
+        (config.block,) * len(config.layers) if isinstance(config.block, str) else config.block
+    )
     for branch in branches:
-        if branch not in BRANCHES:
-            raise ConfigError(
-                f"block={branch!r} is not known; known are {', '.join(BRANCHES)}."
-                f"{did_you_mean(branch, BRANCHES)}"
-            )
+        choose("block", branch, BRANCHES)
     return branches
 
 

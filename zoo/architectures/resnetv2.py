@@ -14,9 +14,8 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph
-from zoo.errors import ConfigError
 from zoo.layers.activation import Activation
-from zoo.layers.base import Layer, Shape, build_chain, chain_shape, register, run_chain
+from zoo.layers.base import Layer, Shape, build_chain, chain_shape, choose, register, run_chain
 from zoo.layers.channel_attention import make_divisible
 from zoo.layers.convolution import Conv2D
 from zoo.layers.drop import DropPath, drop_path_rates
@@ -274,9 +273,8 @@ def _stem_pool(config: ResNetV2Config) -> MaxPool2D:
 
 
 def _standardize(config: ResNetV2Config) -> float | None:
-    if config.conv_layer not in ("std", "plain"):
-        raise ConfigError(f"conv_layer={config.conv_layer!r} is not known; known: 'std', 'plain'.")
-    return config.conv_eps if config.conv_layer == "std" else None
+    standardized = choose("conv_layer", config.conv_layer, {"std": True, "plain": False})
+    return config.conv_eps if standardized else None
 
 
 def _stages(config: ResNetV2Config, channels: int) -> Iterator[list[ResNetV2Block]]:

@@ -12,7 +12,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 _SCALES = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9}
 _SPANS = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -37,7 +38,7 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, timedelta):
             return value
-        found = re.fullmatch(r"(\d{1,6})([hdw])", str(value))
+        found = re.fullmatch(r"(\d{1,5})([hdw])", str(value))
         if not found:
             self.fail(f"{value!r} is no span of time such as 12h, 30d or 2w.", param, ctx)
         return timedelta(**{_SPANS[found[2]]: int(found[1])})
@@ -57,12 +58,12 @@ _SOURCE = {
     ),
     "cache_dir": click.option(
         "--cache-dir",
-        type=PATH,
+        type=FOLDER,
         metavar="FOLDER",
         help="Root of the cache [default: HF_HUB_CACHE].",
     ),
     "lockfile": click.option(
-        "--lockfile", type=PATH, metavar="FILE", help="A zoo.lock that every file must match."
+        "--lockfile", type=FILE, metavar="FILE", help="A zoo.lock that every file must match."
     ),
     "offline": click.option(
         "--offline", is_flag=True, default=None, help="Ask nothing of the network."

@@ -10,8 +10,7 @@ from typing import Any
 
 from keras import ops
 
-from zoo.errors import ConfigError, did_you_mean
-from zoo.layers.base import Layer, Shape, register
+from zoo.layers.base import Layer, Shape, choose, register
 
 
 def gelu(x):
@@ -53,12 +52,7 @@ def activation(name: str) -> Callable:
     Raises:
         ConfigError: no such activation.
     """
-    if name not in ACTIVATIONS:
-        raise ConfigError(
-            f"activation {name!r} is not known; known are {', '.join(sorted(ACTIVATIONS))}."
-            f"{did_you_mean(name, ACTIVATIONS)}"
-        )
-    return ACTIVATIONS[name]
+    return choose("act_layer", name, ACTIVATIONS)
 
 
 @register

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
 import keras
 
+from zoo.errors import ConfigError, did_you_mean
+
 register = keras.saving.register_keras_serializable(package="zoo")
 
+_T = TypeVar("_T")
 Shape = tuple[Any, ...]  # sizes; None where unknown
 
 
@@ -34,6 +38,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def choose(option: str, name: Any, table: Mapping[Any, _T]) -> _T:
+    """The entry of `table` that an option of a config names.
+
+    Raises:
+        ConfigError: no such entry; the message has the known names and the nearest ones.
+    """
+    if name not in table:
+        names = ", ".join(map(repr, table))
+        raise ConfigError(
+            f"{option}={name!r} is not known; known are {names}."
+            f"{did_you_mean(str(name), map(str, table))}"
+        )
+    return table[name]
 
 
 def build_chain(shape: Shape, *layers: keras.layers.Layer | None) -> Shape:

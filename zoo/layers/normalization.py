@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.errors import ConfigError, did_you_mean
-from zoo.layers.base import Layer, Shape, register
+from zoo.layers.base import Layer, Shape, choose, register
 
 
 @register
@@ -117,12 +116,7 @@ def norm_type(name: str) -> type:
     Raises:
         ConfigError: no such norm.
     """
-    if name not in NORMS:
-        raise ConfigError(
-            f"norm_layer={name!r} is not known; known are {', '.join(sorted(NORMS))}."
-            f"{did_you_mean(name, NORMS)}"
-        )
-    return NORMS[name]
+    return choose("norm_layer", name, NORMS)
 
 
 def brings_activation(name: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from zoo.errors import ConfigError, did_you_mean
-from zoo.layers.base import Layer, Shape, register
+from zoo.layers.base import Layer, Shape, choose, register
 
 
 def _pooled(size: int | None, window: int, stride: int, pad: int) -> int | None:
@@ -140,19 +140,22 @@ class GlobalPool2D(Layer):
 
     def __init__(self, pool: str = "avg", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if pool not in _GLOBAL:
-            raise ConfigError(
-                f"global_pool={pool!r} is not known; known are {', '.join(_GLOBAL)}."
-                f"{did_you_mean(pool, _GLOBAL)}"
-            )
+        self._call = choose("global_pool", pool, _GLOBAL)
         self.pool = pool
 
     def call(self, inputs):
-        return _GLOBAL[self.pool](inputs)
+        return self._call(inputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         channels = input_shape[-1] * (2 if self.pool == "catavgmax" else 1)
         return (input_shape[0], channels)
+
+
+_ANTI_ALIAS: dict[str | None, Callable[..., Layer] | None] = {
+    "blur": BlurPool2D,
+    "avg": lambda stride, **kwargs: AvgPool2D(stride, stride, **kwargs),
+    None: None,
+}
 
 
 def anti_alias(kind: str | None, stride: int, **kwargs: Any) -> Layer | None:
@@ -161,10 +164,5 @@ def anti_alias(kind: str | None, stride: int, **kwargs: Any) -> Layer | None:
     Raises:
         ConfigError: no such layer.
     """
-    if kind is None:
-        return None
-    if kind == "blur":
-        return BlurPool2D(stride, **kwargs)
-    if kind == "avg":
-        return AvgPool2D(stride, stride, **kwargs)
-    raise ConfigError(f"aa_layer={kind!r} is not known; known are 'blur', 'avg' and None.")
+    make = choose("aa_layer", kind, _ANTI_ALIAS)
+    return None if make is None else make(stride, **kwargs)

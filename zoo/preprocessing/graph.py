@@ -36,6 +36,10 @@ _BLOCK = 32  # new rows that are computed together
 _CROP_DRAWS = 10
 
 
+# There is no Python control flow to convert, and looking for it would take seconds.
+_traced_as_it_is = tf.autograph.experimental.do_not_convert
+
+
 def _divide(x: Any, y: Any) -> tf.Tensor:
     """Graph optimisers make `x / constant` a product, which rounds otherwise, but not this."""
     return tf.math.divide_no_nan(x, tf.cast(y, tf.float64))
@@ -63,6 +67,7 @@ class GraphPreprocessor:
     spec: ImageSpec
     exif: bool = True
 
+    @_traced_as_it_is
     def __call__(self, images: Any) -> tf.Tensor:
         """Preprocess uint8 [h, w, c] or [n, h, w, c] into float32 [..., height, width, channels].
 
@@ -85,6 +90,7 @@ class GraphPreprocessor:
         pixels = tf.where(inside[:, :, None], tf.cast(pixels, tf.int32), fill)
         return _normalized(pixels, self.spec)
 
+    @_traced_as_it_is
     def from_bytes(self, data: Any) -> tf.Tensor:
         """Decode and preprocess the bytes of image files.
 
@@ -122,6 +128,7 @@ class TrainPreprocessor:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
 
+    @_traced_as_it_is
     def __call__(self, image: Any, seed: Any = None) -> tf.Tensor:
         """Augment and preprocess one image.
 
@@ -147,6 +154,7 @@ class TrainPreprocessor:
         flipped = tf.random.stateless_uniform([], flip_seed) < self.flip
         return _normalized(tf.where(flipped, pixels[:, ::-1], pixels), self.spec)
 
+    @_traced_as_it_is
     def from_bytes(self, data: Any, seed: Any = None) -> tf.Tensor:
         """Decode, augment and preprocess the bytes of one image file, a string tensor []."""
         return self(decode(data, self.exif), seed)
@@ -218,13 +226,12 @@ def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
 class _Filters(NamedTuple):
     """First and last old row that each new one sees, int32 [p], and weights, int32 [p, taps].
 
-    There are `count` new rows; the last is repeated to fill whole blocks.
+    The last new row is repeated to fill whole blocks.
     """
 
     first: tf.Tensor
     last: tf.Tensor
     weights: tf.Tensor
-    count: int
 
 
 def _resample(
@@ -252,6 +259,7 @@ def _resample(
         lambda: _swap(_filtered(_swap(_filtered(images, down)), across)),
         lambda: _filtered(_swap(_filtered(_swap(images), across)), down),
     )
+    x = x[:, : rows.shape[0], : columns.shape[0]]
     return tf.ensure_shape(x, [images.shape[0], *rows.shape, *columns.shape, images.shape[-1]])
 
 
@@ -279,7 +287,7 @@ def _filtered(images: tf.Tensor, filters: _Filters) -> tf.Tensor:
     high, low = tf.split(tf.cast(halves @ pixels, tf.int32), 2, axis=2)
     levels = tf.bitwise.right_shift(high * 2**_LOW_BITS + low + 2 ** (_BITS - 1), _BITS)
     levels = tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
-    return tf.reshape(levels, [n, -1, width, images.shape[-1]])[:, : filters.count]
+    return tf.reshape(levels, [n, -1, width, images.shape[-1]])
 
 
 def _matrix(filters: _Filters, start: tf.Tensor, span: tf.Tensor) -> tf.Tensor:
@@ -297,15 +305,13 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     All in float64 and in Pillow's order: its last bit decides the ties of the box filter.
     """
     scale = _divide(length, resized)
-    count = positions.shape[0]
-    positions = tf.gather(
-        positions, [min(i, count - 1) for i in range(-(-count // _BLOCK) * _BLOCK)]
-    )
+    missing = -positions.shape[0] % _BLOCK
+    positions = tf.concat([positions, tf.repeat(positions[-1:], missing)], 0)
     positions = tf.clip_by_value(positions, 0.0, resized - 1.0)
     if name == "nearest":  # Pillow adds up steps, rounding errors included
         steps = tf.concat([[0.5 * scale], tf.fill([tf.cast(resized, tf.int32) - 1], scale)], 0)
         source = tf.cast(tf.gather(tf.cumsum(steps), tf.cast(positions, tf.int32)), tf.int32)
-        return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS), count)
+        return _Filters(source, source, tf.fill([positions.shape[0], 1], 2**_BITS))
     kernel, support = _KERNELS[name]
     stretch = tf.maximum(scale, 1.0)
     reach = support * stretch
@@ -317,7 +323,8 @@ def _filters(length: tf.Tensor, positions: tf.Tensor, resized: tf.Tensor, name: 
     weights *= tf.cast(x <= last[:, None], tf.float64)
     weights = weights * 2.0**_BITS / tf.reduce_sum(weights, axis=-1, keepdims=True)
     weights += 0.5 * tf.sign(weights)  # rounds, since the cast cuts
-    return _Filters(*(tf.cast(values, tf.int32) for values in (first, last, weights)), count)
+    first, last, weights = (tf.cast(values, tf.int32) for values in (first, last, weights))
+    return _Filters(first, last, weights)
 
 
 def _sinc(x: tf.Tensor) -> tf.Tensor:

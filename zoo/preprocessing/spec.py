@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -77,7 +77,8 @@ class ImageSpec:
         Raises:
             OptionError: the model takes its own size alone.
         """
-        size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
+        edges = (input_size, input_size) if isinstance(input_size, int) else input_size
+        size = (edges[0], edges[1])
         if self.fixed_input_size and size != self.input_size:
             raise OptionError(
                 f"input_size={size} was asked for, but this model takes {self.input_size} alone."
@@ -100,10 +101,13 @@ class ImageSpec:
         """
         if channels == self.channels:
             return self
-        if channels == 1:
-            mean, std = (sum(v) / len(v) for v in (self.mean, self.std))
-            return replace(self, channels=1, mean=(mean,), std=(std,), channel_order="rgb")
-        mean, std = (tuple(v[i % len(v)] for i in range(channels)) for v in (self.mean, self.std))
+
+        def spread(values: tuple[float, ...]) -> tuple[float, ...]:
+            if channels == 1:
+                return (sum(values) / len(values),)
+            return tuple(values[i % len(values)] for i in range(channels))
+
+        mean, std = spread(self.mean), spread(self.std)
         return replace(self, channels=channels, mean=mean, std=std, channel_order="rgb")
 
     @property
@@ -173,7 +177,7 @@ class ImageSpec:
         return cls(**data)
 
 
-def _check_name(field: str, value: object, names: Iterable[str]) -> None:
+def _check_name(field: str, value: str, names: tuple[str, ...]) -> None:
     if value not in names:
         raise ConfigError(
             f"{field} is {value!r}; one of {', '.join(names)} was expected."

@@ -12,7 +12,7 @@ import click
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
 from zoo.cli.models import load
-from zoo.cli.options import PATH, json_option, model_options, source_options
+from zoo.cli.options import FILE, json_option, model_options, source_options
 from zoo.cli.output import print_json
 from zoo.errors import InputError
 from zoo.weights.disk import replacing
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command("embed", cls=Verb)
 @click.argument("name")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("--out", type=PATH, metavar="FILE.npy", help="Write the vectors to this file.")
+@click.option("--out", type=FILE, metavar="FILE.npy", help="Write the vectors to this file.")
 @model_options
 @source_options()
 @json_option(
@@ -74,7 +74,7 @@ def command(
 def _check_writable(out: Path) -> None:
     """Refuse a place that cannot be written before the work, not after it."""
     folder = out.absolute().parent
-    if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise click.BadParameter(
             f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
         )

@@ -9,14 +9,19 @@ from typing import Any
 import click
 
 from zoo.cli.group import Verb
-from zoo.cli.options import PATH, json_option, source_options
+from zoo.cli.options import FILE, json_option, source_options
 from zoo.cli.output import note, number, print_json, print_table, size
 
 
 @click.command("lock", cls=Verb)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.option(
-    "--lockfile", type=PATH, default="zoo.lock", show_default=True, help="Made, or added to."
+    "--lockfile",
+    type=FILE,
+    metavar="FILE",
+    default="zoo.lock",
+    show_default=True,
+    help="Made, or added to.",
 )
 @source_options("endpoint", "token", "cache_dir", "offline")
 @json_option("an object with lockfile and files, an array as in the lockfile")

@@ -13,7 +13,7 @@ import click
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
 from zoo.cli.models import load
-from zoo.cli.options import PATH, json_option, model_options, source_options
+from zoo.cli.options import FILE, json_option, model_options, source_options
 from zoo.cli.output import print_json, print_table
 from zoo.errors import InputError, NotFoundError, OptionError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes each.")
-@click.option("--labels", type=PATH, metavar="FILE", help="Names of the classes, one per line.")
+@click.option("--labels", type=FILE, metavar="FILE", help="Names of the classes, one per line.")
 @model_options
 @source_options()
 @json_option(

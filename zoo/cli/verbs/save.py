@@ -10,14 +10,14 @@ import click
 import zoo
 from zoo.cli.group import Verb
 from zoo.cli.models import load
-from zoo.cli.options import PATH, WEIGHTS, json_option, source_options
+from zoo.cli.options import FOLDER, WEIGHTS, json_option, source_options
 from zoo.cli.output import print_json
 from zoo.errors import DiskError
 
 
 @click.command("save", cls=Verb)
 @click.argument("name")
-@click.argument("folder", type=PATH)
+@click.argument("folder", type=FOLDER)
 @click.option("--force", is_flag=True, help="Write into a folder that has files already.")
 @WEIGHTS
 @source_options()
