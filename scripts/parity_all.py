@@ -94,7 +94,8 @@ def main() -> None:
     results = {}
     if RESULTS.exists() and not arguments.again:
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    params = {n: registry.architecture_card(n).num_params for n in registry.list_architectures()}
+    names = registry.list_architectures()
+    params = {n: registry.architecture_card(n).num_params or 0 for n in names}
     params.pop("resnet_mini", None)  # zoo's own: no reference has it
     todo = [n for n in params if fnmatch.fnmatchcase(n, arguments.only) and n not in results]
     todo.sort(key=params.__getitem__)

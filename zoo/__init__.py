@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from zoo import errors as errors
     from zoo.loading import load as load
+    from zoo.locking import lock as lock
     from zoo.model import Model as Model
+    from zoo.pulling import pull as pull
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.registry import info as info
     from zoo.registry.registry import list_architectures as list_architectures
@@ -30,8 +32,10 @@ __getattr__, __dir__, __all__ = attach(
         "list_architectures": "zoo.registry.registry",
         "list_models": "zoo.registry.registry",
         "load": "zoo.loading",
+        "lock": "zoo.locking",
         "Model": "zoo.model",
         "ModelCard": "zoo.registry.card",
+        "pull": "zoo.pulling",
         "save": "zoo.saving",
     },
 )

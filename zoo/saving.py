@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -88,16 +89,16 @@ def readme(model: Model) -> str:
         "Architecture": card.architecture,
         "Task": record.task,
         "Licence": card.license or "not stated",
-        "Parameters": f"{model.count_params():,}",
-        "Weights from": record.report.source or "random initialisation",
+        "Parameters": f"{sum(math.prod(w.shape) for w in model.trainable_weights):,}",
+        "Started from": record.report.source or "random initialisation",
         "Commit": record.report.commit,
     }
-    header = {"library_name": "timm", "license": card.license, "tags": ["tfzoo", "timm"]}
+    header = {"library_name": "timm", "license": card.license, "tags": ["tfzoo"]}
     front = "\n".join(
         f"{k}:\n" + "\n".join(f"- {t}" for t in v) if isinstance(v, list) else f"{k}: {v}"
         for k, v in header.items()
         if v is not None
     )
     rows = "\n".join(f"- {k}: {v}" for k, v in facts.items() if v is not None)
-    usage = 'import zoo\nmodel = zoo.load("./this_folder")\nmodel.classify("picture.jpg")'
+    usage = 'import zoo\n\nmodel = zoo.load("./this_folder")\nmodel.classify("picture.jpg")'
     return f"---\n{front}\n---\n# {card.name}\n\n{rows}\n\n```python\n{usage}\n```\n"

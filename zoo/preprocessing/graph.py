@@ -45,14 +45,8 @@ def _divide(x: Any, y: Any) -> tf.Tensor:
     return tf.math.divide_no_nan(x, tf.cast(y, tf.float64))
 
 
-_FLOAT64 = SimpleNamespace(
-    minimum=tf.minimum,
-    maximum=tf.maximum,
-    floor=tf.floor,
-    ceil=tf.math.ceil,
-    rint=tf.math.rint,
-    divide=_divide,
-)
+_SAME_NAMES = ("minimum", "maximum", "floor", "ceil", "rint")
+_FLOAT64 = SimpleNamespace(divide=_divide, **{name: getattr(tf.math, name) for name in _SAME_NAMES})
 
 
 @dataclass(frozen=True)

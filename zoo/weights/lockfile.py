@@ -61,7 +61,7 @@ class Lockfile:
             files = [LockedFile(**entry) for entry in content["files"]] if version == 1 else []
         except FileNotFoundError as error:
             raise NotFoundError(f"No lockfile {path}. `zoo lock` writes one.") from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, IsADirectoryError) as error:
             raise FileFormatError(
                 f"{path} is no lockfile ({error}). Restore it, or write it anew with `zoo lock`."
             ) from error

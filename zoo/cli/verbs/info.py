@@ -75,8 +75,11 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, object]]:
         named = f"{card.labels}, " if isinstance(card.labels, str) else ""
         yield "Labels", f"{named}{len(_labels(card))} classes"
     for test, figures in card.published.items():
-        accuracy = f"top-1 {figures.get('top1')} %, top-5 {figures.get('top5')} %"
-        yield "Published", f"{test}: {accuracy} at {figures.get('img_size')} pixels"
+        shown = [
+            f"{key[:3]}-{key[3:]} {figures[key]} %" for key in ("top1", "top5") if key in figures
+        ]
+        size = f" at {figures['img_size']} pixels" if "img_size" in figures else ""
+        yield "Published", f"{test}: {', '.join(shown)}{size}"
     for source in dict.fromkeys(figures.get("source") for figures in card.published.values()):
         yield "  source", source
     yield "Papers", ", ".join(card.paper_ids) or None
