@@ -192,11 +192,10 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
             f"Known tasks: {known}."
         )
     spec = card.preprocessing
-    if spec is not None:
-        changes = _given(input_size=wishes.input_size)
-        if wishes.in_channels is not None:
-            changes |= _channel_statistics(spec, wishes.in_channels)
-        spec = dataclasses.replace(spec, **changes)
+    if spec is not None and wishes.input_size is not None:
+        spec = spec.at_size(wishes.input_size)
+    if spec is not None and config.in_chans != spec.channels:
+        spec = spec.with_channels(config.in_chans)
     defaults = family.config()
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     changed = {k: to_data(v) for k, v in fields.items() if v != getattr(defaults, k)}
@@ -214,18 +213,6 @@ def _labels(card: ModelCard, num_classes: int, wishes: Wishes) -> str | tuple[st
         return wishes.labels
     known = label_set(card.labels) if isinstance(card.labels, str) else card.labels
     return card.labels if known is not None and len(known) == num_classes else None
-
-
-def _channel_statistics(spec: Any, channels: int) -> dict[str, Any]:
-    """Mean and std repeated over other channel counts, as timm does."""
-    if channels == spec.channels:
-        return {}
-    repeats = -(-channels // len(spec.mean))
-    return {
-        "channels": channels,
-        "mean": (spec.mean * repeats)[:channels],
-        "std": (spec.std * repeats)[:channels],
-    }
 
 
 def _policy(dtype: str | None, checkpoint: Checkpoint | None) -> keras.DTypePolicy:

@@ -59,8 +59,7 @@ class ImageSpec:
         for name in ("input_size", "test_input_size"):
             _check_size(name, getattr(self, name))
         for name in ("crop_pct", "test_crop_pct"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
-                raise ConfigError(f"{name} is {value!r}; a positive number was expected.")
+            _check_share(name, getattr(self, name))
         if not len(self.mean) == len(self.std) == self.channels > 0:
             raise ConfigError(
                 f"mean has {len(self.mean)} values and std {len(self.std)}, for {self.channels} "
@@ -96,8 +95,8 @@ class ImageSpec:
     def with_channels(self, channels: int) -> ImageSpec:
         """The same preprocessing for another number of channels.
 
-        One channel takes the average of `mean` and of `std`, more repeat them in turn: what the
-        adaptation of the first convolution does with its kernel.
+        One channel takes the average of `mean` and of `std`; more repeat them in turn, as the
+        first convolution repeats its kernels.
         """
         if channels == self.channels:
             return self
@@ -140,9 +139,8 @@ class ImageSpec:
             return float(scale_height), float(scale_width)
         if self.crop_mode == "center" and scale_height == scale_width:
             shorter = xp.minimum(height, width)
-            return xp.floor(scale_height * height / shorter), xp.floor(
-                scale_width * width / shorter
-            )
+            height, width = (scale_height * edge / shorter for edge in (height, width))
+            return xp.floor(height), xp.floor(width)
         nearest = xp.maximum if self.crop_mode == "border" else xp.minimum
         ratio = nearest(xp.divide(height, scale_height), xp.divide(width, scale_width))
         height, width = (xp.rint(xp.divide(edge, ratio)) for edge in (height, width))
@@ -192,3 +190,10 @@ def _check_size(field: str, size: object) -> None:
         raise ConfigError(f"{field} is {size!r}; (height, width) in whole pixels was expected.")
     if min(size) < 1:
         raise ConfigError(f"{field} is {size}; both edges must be at least one pixel.")
+
+
+def _check_share(field: str, share: object) -> None:
+    if share is None and field.startswith("test_"):
+        return
+    if not (isinstance(share, (int, float)) and 0 < share < math.inf):
+        raise ConfigError(f"{field} is {share!r}; a positive number was expected.")
