@@ -21,9 +21,9 @@ from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.model import LoadReport, Model, Record
 from zoo.pulling import card_files, find, weight_files
+from zoo.registry import labels as label_sets
 from zoo.registry import registry
 from zoo.registry.card import ModelCard, to_data
-from zoo.registry.labels import labels as label_set
 from zoo.tasks import TASKS
 from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
@@ -161,7 +161,7 @@ def assemble(
         return model
     adapted = _adapt_channels(checkpoint, family, config, record.layout)
     resolution = _resolve(model, family, wishes, {**checkpoint, **adapted}, record.layout, paths)
-    initialize(model, resolution.values)
+    initialize(model, resolution.values, checkpoint.release)
     model.attach(_loaded(model.record, checkpoint, resolution, tuple(adapted), paths, files))
     return model
 
@@ -211,8 +211,9 @@ def _labels(card: ModelCard, num_classes: int, wishes: Wishes) -> str | tuple[st
         if len(wishes.labels) != num_classes:
             raise OptionError(f"{len(wishes.labels)} labels were given for {num_classes} classes.")
         return wishes.labels
-    known = label_set(card.labels) if isinstance(card.labels, str) else card.labels
-    return card.labels if known is not None and len(known) == num_classes else None
+    if isinstance(card.labels, str):
+        return card.labels if label_sets.size(card.labels) == num_classes else None
+    return card.labels if card.labels is not None and len(card.labels) == num_classes else None
 
 
 def _policy(dtype: str | None, checkpoint: Checkpoint | None) -> keras.DTypePolicy:

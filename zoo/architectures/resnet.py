@@ -16,8 +16,17 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph
-from zoo.layers.activation import Activation
-from zoo.layers.base import Layer, Shape, build_chain, chain_shape, choose, register, run_chain
+from zoo.layers.activation import Activation, activation
+from zoo.layers.base import (
+    Layer,
+    Shape,
+    Step,
+    build_chain,
+    chain_shape,
+    choose,
+    register,
+    run_chain,
+)
 from zoo.layers.channel_attention import SelectiveKernel, SplitAttention, channel_attention
 from zoo.layers.convolution import Conv2D, same_padding
 from zoo.layers.drop import DropPath, drop_path_rates
@@ -26,7 +35,7 @@ from zoo.layers.normalization import norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D, anti_alias
 from zoo.weights.mapping import BATCHES_TRACKED, WeightMap, torch_rows
 
-Layers = list[keras.layers.Layer | None]
+Layers = list[Step]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +142,9 @@ class ResNetBlock(Layer):
         self.strides, self.dilation, self.first_dilation = strides, dilation, first_dilation
         self.shortcut, self.options, self.widths = shortcut, dict(options), dict(widths)
         self.drop_path = drop_path
+        self.act = activation(options["act_layer"])
         self.branch_layers = [*BRANCHES[branch](self), *self._branch_end()]
         self.shortcut_layers = SHORTCUTS[shortcut](self)
-        self.activation = self.act("act")
 
     # the pieces that branches and shortcuts are made of
 
@@ -149,9 +158,6 @@ class ResNetBlock(Layer):
     def last_norm(self, name: str) -> keras.layers.Layer:
         """The branch starts as zero in fresh networks (arXiv:1706.02677, section 5.1)."""
         return self.norm(name, gamma_initializer="zeros")
-
-    def act(self, name: str) -> Activation:
-        return self.child(Activation, self.options["act_layer"], name=name)
 
     @property
     def width(self) -> int:
@@ -183,11 +189,11 @@ class ResNetBlock(Layer):
 
     def build(self, input_shape: Shape) -> None:
         build_chain(input_shape, *self.shortcut_layers)
-        self.activation.build(build_chain(input_shape, *self.branch_layers))
+        build_chain(input_shape, *self.branch_layers)
 
     def call(self, inputs):
         branch = run_chain(inputs, *self.branch_layers)
-        return self.activation(branch + run_chain(inputs, *self.shortcut_layers))
+        return self.act(branch + run_chain(inputs, *self.shortcut_layers))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return chain_shape(input_shape, *self.branch_layers)
@@ -197,15 +203,15 @@ def _basic(block: ResNetBlock) -> Layers:
     first = block.filters // block.options["block_reduce_first"]
     conv1, aa = block.strided("conv1", first)
     conv2 = block.conv("conv2", block.outputs, 3, pad=block.dilation, dilation_rate=block.dilation)
-    return [conv1, block.norm("bn1"), block.act("act1"), aa, conv2, block.last_norm("bn2")]
+    return [conv1, block.norm("bn1"), block.act, aa, conv2, block.last_norm("bn2")]
 
 
 def _bottleneck(block: ResNetBlock) -> Layers:
     first = block.width // block.options["block_reduce_first"]
     conv2, aa = block.strided("conv2", block.width, groups=block.options["cardinality"])
     return [
-        *(block.conv("conv1", first), block.norm("bn1"), block.act("act1")),
-        *(conv2, block.norm("bn2"), block.act("act2"), aa),
+        *(block.conv("conv1", first), block.norm("bn1"), block.act),
+        *(conv2, block.norm("bn2"), block.act, aa),
         *(block.conv("conv3", block.outputs), block.last_norm("bn3")),
     ]
 
@@ -225,7 +231,7 @@ def _selective_kernel_bottleneck(block: ResNetBlock) -> Layers:
     first = block.width // block.options["block_reduce_first"]
     groups = block.options["cardinality"]
     return [
-        *(block.conv("conv1.conv", first), block.norm("conv1.bn"), block.act("conv1.act")),
+        *(block.conv("conv1.conv", first), block.norm("conv1.bn"), block.act),
         _selective_kernel(block, "conv2", block.width, groups),
         *(block.conv("conv3.conv", block.outputs), block.last_norm("conv3.bn")),
     ]
@@ -246,7 +252,7 @@ def _resnest(block: ResNetBlock) -> Layers:
         name="conv2",
     )
     return [
-        *(block.conv("conv1", block.width), block.norm("bn1"), block.act("act1")),
+        *(block.conv("conv1", block.width), block.norm("bn1"), block.act),
         *((pool, conv2) if options["avd_first"] else (conv2, pool)),
         *(block.conv("conv3", block.outputs), block.last_norm("bn3")),
     ]

@@ -14,8 +14,17 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph
-from zoo.layers.activation import Activation
-from zoo.layers.base import Layer, Shape, build_chain, chain_shape, choose, register, run_chain
+from zoo.layers.activation import Activation, activation
+from zoo.layers.base import (
+    Layer,
+    Shape,
+    Step,
+    build_chain,
+    chain_shape,
+    choose,
+    register,
+    run_chain,
+)
 from zoo.layers.channel_attention import make_divisible
 from zoo.layers.convolution import Conv2D
 from zoo.layers.drop import DropPath, drop_path_rates
@@ -24,7 +33,7 @@ from zoo.layers.normalization import brings_activation, norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D
 from zoo.weights.mapping import BATCHES_TRACKED, Row, WeightMap, torch_rows
 
-Layers = list[keras.layers.Layer | None]
+Layers = list[Step]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +137,7 @@ class ResNetV2Block(Layer):
         self.standardize, self.drop_path = standardize, drop_path
         preact = kind != "postact"
         self.before = self.norm_act("1") if preact else []
-        self.after = [] if preact else [self.child(Activation, act, name="act3")]
+        self.after = [] if preact else [activation(act)]
         drop = self.child(DropPath, drop_path, name="drop_path") if drop_path else None
         self.branch_layers = [*BRANCHES[kind](self), drop]
         self.shortcut_layers = self._shortcut(with_norm=not preact)
@@ -142,7 +151,7 @@ class ResNetV2Block(Layer):
         norm = self.child(norm_type(self.norm), name=f"norm{index}")
         if brings_activation(self.norm):
             return [norm]
-        return [norm, self.child(Activation, self.act, name=f"act{index}")]
+        return [norm, activation(self.act)]
 
     def norm_alone(self, name: str) -> keras.layers.Layer:
         options = {"activate": False} if brings_activation(self.norm) else {}

@@ -13,9 +13,23 @@ register = keras.saving.register_keras_serializable(package="zoo")
 
 _T = TypeVar("_T")
 Shape = tuple[Any, ...]  # sizes; None where unknown
+Step = Any  # of a chain: a layer, an elementwise function, or None
 
 
-class Layer(keras.layers.Layer):
+class PlainAttributes:
+    """Sets numbers, strings and the like without asking Keras to track them.
+
+    There is nothing in them to track, and asking takes a third of the time to build a model.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is None or isinstance(value, bool | int | float | str):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+
+class Layer(PlainAttributes, keras.layers.Layer):
     """A Keras layer whose options are the attributes named in `fields`.
 
     Subclasses store each option under its own name, list these in `fields`, create their children
@@ -55,28 +69,29 @@ def choose(option: str, name: Any, table: Mapping[Any, _T]) -> _T:
     return table[name]
 
 
-def build_chain(shape: Shape, *layers: keras.layers.Layer | None) -> Shape:
-    """Build `layers` one after another from the input shape; None entries are passed over.
+def build_chain(shape: Shape, *layers: Step) -> Shape:
+    """Build `layers` one after another from the input shape, which is followed to the end.
 
-    Returns the shape after the last.
+    A chain may also hold plain elementwise functions, such as activations, and None, which is
+    passed over: so in `chain_shape` and `run_chain`.
     """
     for layer in layers:
-        if layer is not None:
+        if isinstance(layer, keras.layers.Layer):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
     return shape
 
 
-def chain_shape(shape: Shape, *layers: keras.layers.Layer | None) -> Shape:
-    """The shape after `layers`; None entries are passed over."""
+def chain_shape(shape: Shape, *layers: Step) -> Shape:
+    """The shape after the layers of a chain."""
     for layer in layers:
-        if layer is not None:
+        if isinstance(layer, keras.layers.Layer):
             shape = layer.compute_output_shape(shape)
     return shape
 
 
-def run_chain(x: Any, *layers: keras.layers.Layer | None) -> Any:
-    """Apply `layers` one after another; None entries are passed over."""
+def run_chain(x: Any, *layers: Step) -> Any:
+    """Apply the layers of a chain one after another."""
     for layer in layers:
         if layer is not None:
             x = layer(x)

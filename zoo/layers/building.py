@@ -8,13 +8,16 @@ not), and whatever got no value is initialised as Keras would have done it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
 _PENDING = "uninitialized_variables"
+_LARGE = 1 << 16  # bytes
 
 
 @contextmanager
@@ -58,12 +61,17 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
     return names
 
 
-def initialize(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
+def initialize(
+    model: keras.Model,
+    values: Mapping[str, np.ndarray],
+    release: Callable[[], None] = lambda: None,
+) -> None:
     """Give the variables of a model from `build_uninitialized` their first values.
 
     Args:
         values: arrays by weight name, perhaps views of a read-only file: each is copied once.
             Weights that are not named, and random seeds, get their own initialiser's value.
+        release: called after each large array, which is not read again.
 
     Raises:
         ValueError: an array of another shape, or for a name that the model does not have.
@@ -72,21 +80,49 @@ def initialize(model: keras.Model, values: Mapping[str, np.ndarray]) -> None:
     if unknown := set(values) - set(weights):
         raise ValueError(f"The model has no weight named {', '.join(sorted(unknown))}.")
     for name, array in values.items():
-        variable = weights[name]
-        if tuple(array.shape) != tuple(variable.shape):
-            raise ValueError(f"{name}: value {array.shape}, variable {tuple(variable.shape)}.")
-        variable._initialize(_tensor(array, variable.dtype))
-        variable._initializer = None
+        if tuple(array.shape) != tuple(weights[name].shape):
+            found, expected = array.shape, tuple(weights[name].shape)
+            raise ValueError(f"{name}: value {found}, variable {expected}.")
+    for name, tensor in _tensors(values, weights, release):
+        weights[name]._initialize(tensor)
+        weights[name]._initializer = None
     for variable in model.variables:
         if variable._value is None:
             variable._deferred_initialize()
 
 
-def _tensor(array: np.ndarray, dtype: str):
+def _tensors(
+    values: Mapping[str, np.ndarray],
+    weights: Mapping[str, keras.Variable],
+    release: Callable[[], None],
+) -> Iterator[tuple[str, Any]]:
+    """Each value as a back-end tensor.
+
+    Large ones are made on another thread: reading and permuting them takes as long as it takes to
+    make the variables, and both can be done at once.
+    """
+
+    def large(name: str) -> Any:
+        tensor = _tensor(values[name], weights[name].dtype)
+        release()
+        return tensor
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        waiting = {n: pool.submit(large, n) for n, a in values.items() if a.nbytes >= _LARGE}
+        for name, array in values.items():
+            if name in waiting:
+                yield name, waiting.pop(name).result()
+            else:
+                yield name, _tensor(array, weights[name].dtype)
+
+
+def _tensor(array: np.ndarray, dtype: str) -> Any:
     """A back-end tensor of `array`; the back end permutes a permuted view, which is faster."""
+    if array.flags.c_contiguous:
+        return keras.ops.convert_to_tensor(array, dtype=dtype)
     order = np.argsort([-stride for stride in array.strides], kind="stable")
     base = np.transpose(array, order)
-    if array.flags.c_contiguous or not base.flags.c_contiguous:
+    if not base.flags.c_contiguous:
         return keras.ops.convert_to_tensor(array, dtype=dtype)
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(base), dtype)
     return keras.ops.transpose(tensor, np.argsort(order).tolist())

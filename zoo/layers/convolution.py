@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.base import Shape, register
+from zoo.layers.base import PlainAttributes, Shape, register
 from zoo.layers.kernels.convolution import conv2d
 
 
@@ -17,7 +17,7 @@ def same_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
 
 
 @register
-class Conv2D(keras.layers.Conv2D):
+class Conv2D(PlainAttributes, keras.layers.Conv2D):
     """2-D convolution, channels last, square kernel, zeros of equal width on all four sides.
 
     Takes `[n, h, w, c]`, gives `[n, h', w', filters]` with

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.base import Layer, Shape, choose, register
+from zoo.layers.base import Layer, PlainAttributes, Shape, choose, register
 
 
 @register
-class BatchNorm(keras.layers.BatchNormalization):
+class BatchNorm(PlainAttributes, keras.layers.BatchNormalization):
     """Batch normalisation with PyTorch's epsilon and momentum (its 0.1 is Keras's 0.9).
 
     In training the running variance takes the biased batch variance, as Keras does; PyTorch
@@ -23,7 +23,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 @register
-class GroupNorm(keras.layers.GroupNormalization):
+class GroupNorm(PlainAttributes, keras.layers.GroupNormalization):
     """Group normalisation (Wu & He, arXiv:1803.08494) in 32 groups with PyTorch's epsilon."""
 
     def __init__(self, *, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any) -> None:

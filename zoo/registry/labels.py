@@ -31,6 +31,11 @@ def infer(num_classes: int) -> str | None:
     return next((name for name, size in _sizes().items() if size == num_classes), None)
 
 
+def size(name: str) -> int | None:
+    """The number of classes of a label set, which is not read; None where there is no such set."""
+    return _sizes().get(name)
+
+
 @functools.cache
 def synsets(name: str) -> tuple[str, ...]:
     """WordNet identifiers of a label set, such as `n01440764`, in class order.
