@@ -16,7 +16,8 @@ test: $(VENV)/.test
 
 # what touches the hub, under the oldest client that is supported
 test-old-client: $(OLD_CLIENT)/.stamp
-	PYTHONPATH=. $(OLD_CLIENT)/bin/python -m pytest -n $(WORKERS) tests/test_hub_*.py tests/test_weights_*.py
+	PYTHONPATH=. $(OLD_CLIENT)/bin/python -m pytest -n $(WORKERS) tests/test_hub_*.py tests/test_weights_*.py \
+	  tests/test_publishing_hub.py
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .

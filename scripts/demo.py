@@ -1,8 +1,8 @@
 """From a name on a hub to labelled pictures: `make demo`. Nothing leaves this machine.
 
-A hub on loopback serves `zoo/resnet_mini.digits`, the small model that ships with zoo. The model is
-loaded from there as from any hub, and reads digits that it was not trained on. What it says goes to
-the terminal and, as a picture, to `demo_output/predictions.png`.
+A hub on loopback is started, and the small model that ships with zoo is published there, as to any
+hub. It is loaded back, and reads digits that it was not trained on. What it says goes to the
+terminal and, as a picture, to `demo_output/predictions.png`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from rich.table import Table
 
 import zoo
 from zoo.cli.models import load  # `zoo.load`, without TensorFlow's remarks
-from zoo.hub import HubServer, Storage
+from zoo.hub import HubServer, Storage, User
 from zoo.pulling import BUNDLED
 
 if TYPE_CHECKING:
     from zoo.tasks import Prediction
 
 REPO = "zoo/resnet_mini.digits"
+TOKEN = "demo"
 OUTPUT = Path("demo_output")
 NEXT = """
 [bold]What to try next[/]
@@ -42,7 +43,7 @@ console = Console(highlight=False, soft_wrap=True)
 def main() -> None:
     pictures = copy_pictures()
     with tempfile.TemporaryDirectory(prefix="zoo-demo-") as folder:
-        model = load_twice(Path(folder))
+        model = publish_and_load(Path(folder))
     predictions = [best for [best] in model.classify(pictures, top=1)]
     print_predictions(pictures, predictions)
     sheet = OUTPUT / "predictions.png"
@@ -62,20 +63,34 @@ def true_digit(picture: Path) -> str:
     return picture.name.partition("-")[0]
 
 
-def load_twice(folder: Path) -> zoo.Model:
-    """The model, from a hub over HTTP, and again from the cache in `folder`."""
-    files = {path.name: path for path in (BUNDLED / "resnet_mini.digits").iterdir()}
-    with HubServer(Storage(folder / "hub")) as hub:
-        hub.storage.commit(REPO, files)
+def publish_and_load(folder: Path) -> zoo.Model:
+    """The model from a hub over HTTP, where it was published, and again from the cache."""
+    users = {TOKEN: User(name="zoo", role="write")}
+    with HubServer(Storage(folder / "hub"), tokens=users) as hub:
         # The hub's client would ask the public hub a question of its own, and perhaps a proxy.
         os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder), "no_proxy": "127.0.0.1"}
-        for note in ("with the start of TensorFlow", "from the cache"):
+        publish(hub)
+        for note in ("from the hub", "from the cache"):
             console.print(f'\n[bold]zoo.load("{REPO}", endpoint="{hub.url}")[/]')
             asked, start = len(hub.requests), time.perf_counter()
             model = load(REPO, endpoint=hub.url, cache_dir=folder / "cache", token=False)
             seconds, asked = time.perf_counter() - start, len(hub.requests) - asked
             console.print(f"  {model.load_report}\n  {asked} requests, {seconds:.2f} s {note}")
     return model
+
+
+def publish(hub: HubServer) -> None:
+    """Publish the model that ships with zoo, with the figures of its card."""
+    console.print(f'\n[bold]zoo.publish(zoo.load("resnet_mini"), "{REPO}", token=...)[/]')
+    figures = {
+        "digits held-out": {"top1": zoo.info("resnet_mini").published["digits held-out"]["top1"]}
+    }
+    model = load("resnet_mini")
+    start = time.perf_counter()
+    done = zoo.publish(model, REPO, endpoint=hub.url, token=TOKEN, metrics=figures)
+    for check in done.report.checks:
+        console.print(f"  [green]passed[/] {check.name}: {check.found}")
+    console.print(f"  commit {done.commit}, {time.perf_counter() - start:.2f} s")
 
 
 def print_predictions(pictures: list[Path], predictions: list[Prediction]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hub_fixtures import REPO, git_oid
 
 from zoo.hub import Storage
-from zoo.hub.storage import InvalidNameError, MissingError, TakenError
+from zoo.hub.errors import InvalidNameError, MissingError, TakenError
 
 
 def test_commits_build_on_each_other_and_last(tmp_path):

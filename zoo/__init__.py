@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.loading import load as load
     from zoo.locking import lock as lock
     from zoo.model import Model as Model
+    from zoo.publishing import publish as publish
     from zoo.pulling import pull as pull
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.registry import info as info
@@ -35,6 +36,7 @@ __getattr__, __dir__, __all__ = attach(
         "lock": "zoo.locking",
         "Model": "zoo.model",
         "ModelCard": "zoo.registry.card",
+        "publish": "zoo.publishing",
         "pull": "zoo.pulling",
         "save": "zoo.saving",
     },

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ZooError(Exception):
@@ -64,6 +65,18 @@ class OfflineError(DownloadError):
 
 class DiskError(ZooError, OSError):
     """A full disk or a cache that cannot be written."""
+
+
+class PublishError(ZooError, ValueError):
+    """A model that must not be published as it is; `report` says what the gate found."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class UploadError(ZooError, ConnectionError):
+    """A publication that failed: no network, server error, rate limit, a change meanwhile."""
 
 
 class InputError(ZooError, ValueError):

@@ -3,28 +3,48 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
+import shutil
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 
-from zoo.errors import DiskError, OptionError
+from zoo.errors import DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
+from zoo.readme import readme
 from zoo.registry import registry
 from zoo.registry.repo_config import config_from_card
 from zoo.weights.files import save_checkpoint
 
+if TYPE_CHECKING:
+    from huggingface_hub import StateDictSplit
 
-def save(model: Model, folder: str | os.PathLike) -> Path:
+MAX_SHARD_SIZE = "5GB"
+INDEX = "model.safetensors.index.json"
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+
+
+def save(
+    model: Model, folder: str | os.PathLike, *, max_shard_size: int | str = MAX_SHARD_SIZE
+) -> Path:
     """Write `model.safetensors`, `config.json` and `README.md` into `folder`.
 
     Tensor names, shapes and dtypes are those of the reference library that the checkpoint came
     from, so that it loads what is written. The files appear together or not at all; other files
-    of the folder stay.
+    of the folder stay, except for weights that lay there, which would be mistaken for the model's.
+
+    Args:
+        model: from `zoo.load`.
+        folder: made if it is not there.
+        max_shard_size: bytes, or a text such as `5GB`: larger weights are cut into several files
+            with an index, as transformers reads them; timm reads one file alone.
 
     Returns:
         The folder.
@@ -33,6 +53,16 @@ def save(model: Model, folder: str | os.PathLike) -> Path:
         OptionError: a model that zoo did not load, or one without its whole network.
         DiskError: the folder cannot be written.
     """
+    folder = Path(folder).expanduser()
+    check_whole(model)
+    with staging_in(folder) as staging:
+        names = write(model, staging, f"./{folder.resolve().name}", max_shard_size)
+        install(staging, folder, names)
+    return folder
+
+
+def check_whole(model: Model) -> None:
+    """Raise `OptionError` for what no library could load."""
     if not isinstance(model, Model) or model.card is None:
         raise OptionError(
             f"zoo.save takes a model from zoo.load; got {type(model).__name__} with no card. "
@@ -43,29 +73,115 @@ def save(model: Model, folder: str | os.PathLike) -> Path:
             f"{model.name!r} was loaded with features_only: it has no head and perhaps not all "
             "stages, so no library could load it. Load it without features_only to save it."
         )
-    folder = Path(folder).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
-            names = _write(model, Path(staging))
-            for name in names:
-                (Path(staging) / name).replace(folder / name)
-    except OSError as error:
-        raise DiskError(
-            f"{folder} could not be written ({error.strerror or error}); nothing was changed in "
-            "it. Check its permissions and the free space."
-        ) from error
-    return folder
 
 
-def _write(model: Model, folder: Path) -> list[str]:
-    save_checkpoint(folder / "model.safetensors", tensors(model), {"format": "pt"})
+def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -> list[str]:
+    """Write the files of a model into an empty folder. Returns their names.
+
+    Args:
+        address: what the README tells `zoo.load` to take.
+    """
+    names = write_weights(tensors(model), folder, max_shard_size)
     width = int(model.embedding_tensor.shape[-1])
     head = registry.import_family(model.record.card.family).head
     config = config_from_card(model.record.card, num_features=width, classifier=head)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(readme(model), encoding="utf-8")
-    return ["model.safetensors", "config.json", "README.md"]
+    (folder / "README.md").write_text(
+        readme(model, address, whole=INDEX not in names), encoding="utf-8"
+    )
+    return [*names, "config.json", "README.md"]
+
+
+def write_weights(
+    tensors: Mapping[str, np.ndarray], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+) -> list[str]:
+    """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
+    split = shards(tensors, max_shard_size)
+    for name, held in split.filename_to_tensors.items():
+        save_checkpoint(folder / name, {n: tensors[n] for n in held}, {"format": "pt"})
+    names = list(split.filename_to_tensors)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        names.append(INDEX)
+    return names
+
+
+def shards(tensors: Mapping[str, np.ndarray], max_shard_size: int | str) -> StateDictSplit:
+    """Which tensor goes into which file.
+
+    Raises:
+        OptionError: a size that is none.
+    """
+    from huggingface_hub import split_state_dict_into_shards_factory
+
+    try:
+        return split_state_dict_into_shards_factory(
+            dict(tensors),
+            get_storage_size=lambda array: array.nbytes,
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=max_shard_size,
+        )
+    except ValueError as error:
+        raise OptionError(
+            f"max_shard_size={max_shard_size!r} is no size; bytes or a text such as '5GB' were "
+            "expected."
+        ) from error
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a file of this name is a checkpoint, one of its shards, or their index."""
+    return _WEIGHTS.fullmatch(name) is not None
+
+
+@contextmanager
+def staging_in(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, which is made, and goes again if the block fails.
+
+    Raises:
+        DiskError: `folder` cannot be written.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
+            yield Path(staging)
+    except BaseException as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError) and not isinstance(error, ZooError):
+            raise DiskError(
+                f"{folder} could not be written ({error.strerror or error}); nothing was changed "
+                "in it. Check its permissions and the free space."
+            ) from error
+        raise
+
+
+def install(staging: Path, folder: Path, names: Sequence[str], remove: Sequence[str] = ()) -> None:
+    """Move the finished files `names` of `staging` into `folder`, which is on the same disk.
+
+    They replace the files of their names and the checkpoint that lies there; the files `remove`
+    go. If one cannot be moved, all that was there comes back.
+    """
+    stale = [p.name for p in folder.iterdir() if is_checkpoint(p.name)]
+    present = [n for n in dict.fromkeys([*names, *remove, *stale]) if (folder / n).exists()]
+    kept = staging / ".before"
+    done: list[tuple[Path, Path]] = []
+    try:
+        for name in present:
+            _move(folder / name, kept / name, done)
+        for name in names:
+            _move(staging / name, folder / name, done)
+    except OSError:
+        for source, target in reversed(done):
+            target.replace(source)
+        raise
+
+
+def _move(source: Path, target: Path, done: list[tuple[Path, Path]]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
+    done.append((source, target))
 
 
 def tensors(model: Model) -> dict[str, np.ndarray]:
@@ -80,25 +196,3 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")
     return written | table.constants_for(weights, record.constants)
-
-
-def readme(model: Model) -> str:
-    """A short model card: what it is, where it comes from, how to load it."""
-    record, card = model.record, model.record.card
-    facts = {
-        "Architecture": card.architecture,
-        "Task": record.task,
-        "Licence": card.license or "not stated",
-        "Parameters": f"{sum(math.prod(w.shape) for w in model.trainable_weights):,}",
-        "Started from": record.report.source or "random initialisation",
-        "Commit": record.report.commit,
-    }
-    header = {"library_name": "timm", "license": card.license, "tags": ["tfzoo"]}
-    front = "\n".join(
-        f"{k}:\n" + "\n".join(f"- {t}" for t in v) if isinstance(v, list) else f"{k}: {v}"
-        for k, v in header.items()
-        if v is not None
-    )
-    rows = "\n".join(f"- {k}: {v}" for k, v in facts.items() if v is not None)
-    usage = 'import zoo\n\nmodel = zoo.load("./this_folder")\nmodel.classify("picture.jpg")'
-    return f"---\n{front}\n---\n# {card.name}\n\n{rows}\n\n```python\n{usage}\n```\n"

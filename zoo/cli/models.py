@@ -20,11 +20,16 @@ _NOTHING = "3"
 
 def load(name: str, **options: Any) -> Model:
     """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them."""
+    start_keras()
+    return zoo.load(name, **options)
+
+
+def start_keras() -> None:
+    """Import what models need, without TensorFlow's remarks."""
     if os.environ.setdefault(_LOG_LEVEL, _NOTHING) == _NOTHING and "tensorflow" not in sys.modules:
         # What TensorFlow logs while it is imported comes before it reads that variable.
         with _nothing_to_stderr():
             importlib.import_module("zoo.loading")
-    return zoo.load(name, **options)
 
 
 @contextmanager

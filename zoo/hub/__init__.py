@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = attach(
         "Faults": "zoo.hub.faults",
         "HubServer": "zoo.hub.server",
         "Storage": "zoo.hub.storage",
-        "User": "zoo.hub.app",
+        "User": "zoo.hub.access",
         "create_app": "zoo.hub.app",
         "serve": "zoo.hub.server",
     },

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from zoo.hub.app import User, create_app
+from zoo.errors import NotFoundError
+from zoo.hub.access import User
+from zoo.hub.app import create_app
 from zoo.hub.faults import Faults
 from zoo.hub.storage import Storage
+from zoo.hub.web import Limits
 
 
 class ReceivedRequest(NamedTuple):
@@ -42,28 +44,20 @@ class HubServer:
         *,
         tokens: Mapping[str, User] | None = None,
         faults: Faults | None = None,
+        limits: Limits | None = None,
+        members_only: bool = False,
     ):
         self.storage = storage
         self.faults = faults or Faults()
         self.requests: list[ReceivedRequest] = []
         self.url = ""
-        self._app = create_app(storage, tokens=tokens, faults=self.faults)
+        self._app = create_app(
+            storage, tokens=tokens, faults=self.faults, limits=limits, members_only=members_only
+        )
 
     def __enter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))  # takes connections from here on
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            self._record,
-            interface="asgi3",
-            http="h11",
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,  # second; what a stalled request gets at the end
-        )
-        self._server = uvicorn.Server(config)
+        listener, self.url = _listen("127.0.0.1", 0)  # takes connections from here on
+        self._server = uvicorn.Server(_config(self._record, log=False))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="zoo-hub", daemon=True
         )
@@ -83,11 +77,57 @@ class HubServer:
 
 
 def serve(
-    root: Path,
+    storage: Storage,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: int = 0,
     *,
     tokens: Mapping[str, User] | None = None,
+    limits: Limits | None = None,
+    members_only: bool = False,
+    ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve the repos in the folder `root` until interrupted."""
-    uvicorn.run(create_app(Storage(root), tokens=tokens), host=host, port=port)
+    """Serve a storage until interrupted.
+
+    Args:
+        port: 0 takes a free one.
+        tokens, limits, members_only: as `create_app` has them.
+        ready: called with the address as soon as connections are taken.
+
+    Raises:
+        NotFoundError: no such host here, or the port is in use.
+    """
+    app = create_app(storage, tokens=tokens, limits=limits, members_only=members_only)
+    listener, url = _listen(host, port)
+    ready(url)
+    try:
+        uvicorn.Server(_config(app, log=True)).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # which is how one ends it
+    finally:
+        storage.close()
+
+
+def _listen(host: str, port: int) -> tuple[socket.socket, str]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise NotFoundError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+    name = f"[{host}]" if ":" in host else host
+    return listener, f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _config(app: ASGIApp, *, log: bool) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=uvicorn.config.LOGGING_CONFIG if log else None,
+        log_level="warning" if log else None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,  # second; what a stalled request gets at the end
+    )

@@ -1,192 +1,199 @@
-"""Repos in a folder: blobs by their sha256, a JSON manifest per commit, a file of refs per repo.
+"""Repos in a folder: contents by their sha256, and everything else in one SQLite file.
 
-    blobs/<2 hex digits>/<sha256>              contents
-    repos/<org>/<name>/repo.json               branches, tags, private, gated
-    repos/<org>/<name>/commits/<id>.json       parent, message, author, date, files
+    blobs/, incoming/      see `zoo.hub.blobs`
+    hub.sqlite3            repos, branches, tags, commits and which content each file has
 
-Blobs and manifests are named after their own content and never change. A commit writes its blobs,
-then its manifest, and moves the branch last: one that fails on the way leaves nothing to be seen.
+A commit is one transaction that refers only to contents that are whole on the disk: whenever a
+process stops, what was committed is there and nothing else is to be seen. Any number of threads
+and processes may use one folder.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import re
-import threading
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, ClassVar
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from zoo.errors import NotFoundError, ZooError, did_you_mean
+from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
-LFS_THRESHOLD = 1_000_000  # bytes; larger files are kept as LFS objects, as every *.safetensors is
-_CHUNK = 1 << 20
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
-_CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f\\]")
+from zoo.hub import blobs as contents
+from zoo.hub import database as db
+from zoo.hub import records
+from zoo.hub.assembly import Assembly
+from zoo.hub.blobs import BlobFolder
+from zoo.hub.errors import ContentError, InvalidNameError, StaleParentError, TakenError
+from zoo.hub.objects import (
+    Blob,
+    Change,
+    Commit,
+    Pull,
+    Put,
+    Repo,
+    changed,
+    check_path,
+    check_ref,
+    check_repo_id,
+    git_oid,
+    is_lfs,
+)
 
-
-class MissingError(NotFoundError):
-    """Something that the storage has not; `code` is the protocol's name for its kind."""
-
-    code: ClassVar[str]
-    commit: str | None = None
-
-
-class MissingRepoError(MissingError):
-    """A repo that is not there, or not for this reader."""
-
-    code = "RepoNotFound"
-
-    def __init__(self, repo_id: str):
-        super().__init__(f"Repository {repo_id!r} not found.")
+GRACE = 24 * 3600.0  # seconds that a content may wait for its commit
+_NEW_SPACE = func.lower(func.hex(func.randomblob(16)))
 
 
-class MissingRevisionError(MissingError):
-    """A branch, tag or commit that the repo has not."""
+@dataclass(frozen=True)
+class Garbage:
+    """What `Storage.gc` removed, or would remove: contents and broken-off uploads."""
 
-    code = "RevisionNotFound"
-
-
-class MissingEntryError(MissingError):
-    """A file or folder that the commit has not."""
-
-    code = "EntryNotFound"
-
-    def __init__(self, path: str, commit: Commit):
-        super().__init__(f"No {path!r} in commit {commit.id}.{did_you_mean(path, commit.files)}")
-        self.commit = commit.id
-
-
-class InvalidNameError(ZooError, ValueError):
-    """A repo id, path or branch that cannot be stored."""
-
-
-class TakenError(ZooError, FileExistsError):
-    """A name that is in use already."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blob:
-    """One file's content.
-
-    Attributes:
-        sha256: of the content, which is stored under that name.
-        size: in bytes.
-        oid: git's name for it: the sha1 of the blob object, which for LFS holds the pointer.
-        lfs: kept as an LFS object.
-    """
-
-    sha256: str
-    size: int
-    oid: str
-    lfs: bool
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.lfs else self.oid
-
-    @property
-    def pointer(self) -> bytes:
-        """The text that git holds in the place of an LFS object."""
-        return (
-            f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\n"
-            f"size {self.size}\n"
-        ).encode()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Commit:
-    """One state of a repo: all its files by path, and where it came from. `date` is ISO 8601."""
-
-    id: str
-    parent: str | None
-    message: str
-    author: str
-    date: str
-    files: Mapping[str, Blob]
-
-    def file(self, path: str) -> Blob:
-        """The file at `path`. Raises `MissingEntryError`."""
-        if path not in self.files:
-            raise MissingEntryError(path, self)
-        return self.files[path]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Repo:
-    """A model repo: who may read it, and the commits its branches and tags point at."""
-
-    id: str
-    created: str
-    private: bool = False
-    gated: bool = False
-    branches: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def owner(self) -> str:
-        return self.id.partition("/")[0]
+    files: int
+    bytes: int
 
 
 class Storage:
-    """A folder of repos. Safe to read while it is written; one process at a time may write.
+    """A folder of repos.
 
     Args:
-        root: the folder; made when the first commit comes.
+        root: the folder; made when it is first looked into.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self._lock = threading.Lock()
+        self.blobs = BlobFolder(self.root)
+
+    @cached_property
+    def _db(self) -> db.Database:
+        return db.Database(self.root)
+
+    def open(self) -> None:
+        """Make the folder and the database, if they are missing: later, somebody would wait."""
+        with self._db.read():
+            pass
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._db.close()
 
     # Reading
 
     def repos(self) -> list[Repo]:
         """Every repo, sorted by id."""
-        files = self.root.glob("repos/*/*/repo.json")
-        return sorted((Repo(**json.loads(f.read_bytes())) for f in files), key=lambda r: r.id)
+        with self._db.read() as connection:
+            rows = connection.execute(select(db.repos).order_by(db.repos.c.id)).all()
+            return [records.read_repo(connection, row) for row in rows]
 
     def repo(self, repo_id: str) -> Repo:
         """The repo `org/name`. Raises `MissingRepoError`."""
-        if not _REPO_ID.fullmatch(repo_id):
-            raise MissingRepoError(repo_id)
-        try:
-            return Repo(**json.loads((self._folder(repo_id) / "repo.json").read_bytes()))
-        except FileNotFoundError:
-            raise MissingRepoError(repo_id) from None
+        with self._db.read() as connection:
+            return records.read_repo(connection, records.repo_row(connection, repo_id))
 
     def commit_at(self, repo: Repo, revision: str) -> Commit:
         """The commit that a branch, a tag or a commit id names. Raises `MissingRevisionError`."""
-        names = {**repo.tags, **repo.branches}
-        commit_id = names.get(revision, revision)
-        try:
-            if _COMMIT_ID.fullmatch(commit_id):
-                return self._read_commit(repo.id, commit_id)
-        except FileNotFoundError:
-            pass
-        raise MissingRevisionError(
-            f"No revision {revision!r} in repository {repo.id!r}.{did_you_mean(revision, names)}"
-        )
+        with self._db.read() as connection:
+            return records.commit_at(connection, repo, revision)
 
     def history(self, repo: Repo, commit: Commit) -> Iterator[Commit]:
         """`commit` and its ancestors, newest first."""
         yield commit
         while commit.parent:
-            commit = self._read_commit(repo.id, commit.parent)
+            commit = self.commit_at(repo, commit.parent)
             yield commit
 
     def blob_path(self, blob: Blob) -> Path:
         """The file that holds the content."""
-        return self.root / "blobs" / blob.sha256[:2] / blob.sha256
+        return self.blobs.path(blob.sha256)
 
-    # Writing
+    # Contents
+
+    def received(self, repo_id: str, sha256: str) -> None:
+        """Note that a stored content came in for a repo: `content` finds it, and gc spares it."""
+        with self._db.write() as connection:
+            values = {"repo": records.repo_row(connection, repo_id).key, "sha256": sha256}
+            now = {"received": int(time.time())}
+            statement = upsert(db.uploads).values(**values, **now)
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["repo", "sha256"], set_=now)
+            )
+
+    def content(self, repo_id: str, sha256: str, may_see: Callable[[Repo], bool]) -> Blob | None:
+        """The LFS object with this sha256, if it came in for this repo or is in one to be seen.
+
+        To know a hash is not to have the content: that of a private repo is not handed out.
+        """
+        size = self.blobs.size(sha256)
+        if size is None:
+            return None
+        came = select(db.uploads.c.repo).where(db.uploads.c.sha256 == sha256)
+        used = select(db.commits.c.repo).join(db.files).where(db.files.c.sha256 == sha256)
+        with self._db.read() as connection:
+            own = records.repo_row(connection, repo_id).key
+            if own in connection.scalars(came).all():
+                return Blob.of_lfs(sha256, size)
+            rows = connection.execute(select(db.repos).where(db.repos.c.key.in_(used))).all()
+            seen = any(
+                row.key == own or may_see(records.read_repo(connection, row)) for row in rows
+            )
+        return Blob.of_lfs(sha256, size) if seen else None
+
+    def add(self, path: str, source: bytes | Path, lfs: bool | None = None) -> Put:
+        """Store the content of a file to be committed at `path`.
+
+        `lfs` says whether it is kept as an LFS object; by default, where `is_lfs` has it so.
+        """
+        sha256, size = self.blobs.add(source)
+        if lfs if lfs is not None else is_lfs(path, size):
+            return Put(path, Blob.of_lfs(sha256, size))
+        oid = git_oid(self.blobs.path(sha256).read_bytes())
+        return Put(path, Blob(sha256=sha256, size=size, oid=oid, lfs=False))
+
+    def assembly(self, space: str) -> Assembly:
+        """Where uploads by Xet to the repo whose space this is are put together."""
+        return Assembly(self._db, self.blobs, space)
+
+    def space(self, repo_id: str) -> str:
+        """The space of a repo, as `zoo.hub.assembly` has it."""
+        with self._db.read() as connection:
+            return records.repo_row(connection, repo_id).space
+
+    # Repos
+
+    def create_repo(self, repo_id: str, *, private: bool = False, author: str = "zoo") -> None:
+        """Make an empty repo, with one commit on `main`. Raises `TakenError`."""
+        with self._db.write() as connection:
+            row = records.new_repo(connection, repo_id, private=private)
+            first = records.write_commit(connection, row, None, {}, "Initial commit", author)
+            records.set_ref(connection, row, "branch", "main", first)
+
+    def delete_repo(self, repo_id: str) -> None:
+        """Remove a repo with its history. Its contents stay until `gc`."""
+        with self._db.write() as connection:
+            key = records.repo_row(connection, repo_id).key
+            connection.execute(delete(db.repos).where(db.repos.c.key == key))
+
+    def move_repo(self, repo_id: str, new_id: str) -> None:
+        """Give a repo another owner or name. Raises `TakenError`."""
+        with self._db.write() as connection:
+            key = records.repo_row(connection, repo_id).key
+            records.check_free(connection, check_repo_id(new_id))
+            connection.execute(update(db.repos).where(db.repos.c.key == key).values(id=new_id))
+
+    def set_private(self, repo_id: str, private: bool = True) -> None:
+        """Hide the repo from all but the members of its owner, or show it."""
+        self._update(repo_id, private=private)
+
+    def set_gated(self, repo_id: str, gated: bool = True) -> None:
+        """Keep the repo's files from all but the members of its owner, or open them."""
+        self._update(repo_id, gated=gated)
+
+    def _update(self, repo_id: str, **values: bool) -> None:
+        with self._db.write() as connection:
+            key = records.repo_row(connection, repo_id).key
+            connection.execute(update(db.repos).where(db.repos.c.key == key).values(**values))
+
+    # Commits
 
     def commit(
         self,
@@ -208,141 +215,187 @@ class Storage:
             The id of the new commit, 40 hex digits.
 
         Raises:
-            InvalidNameError: a repo id or path that cannot be stored, or a new repo whose first
-                branch is not `main`. Nothing is committed.
+            InvalidNameError: a repo id, path or branch that cannot be stored, or a new repo whose
+                first branch is not `main`. Nothing is committed.
         """
-        if not _REPO_ID.fullmatch(repo_id):
-            raise InvalidNameError(f"{repo_id!r} is no repo id; expected 'org/name'.")
-        blobs = {check_path(path): self._add_blob(path, source) for path, source in files.items()}
-        with self._lock:
-            repo = self._repo_or_new(repo_id)
-            if branch != "main" and "main" not in repo.branches:
+        check_repo_id(repo_id)
+        changes = [self.add(check_path(path), source) for path, source in files.items()]
+        with self._db.write() as connection:
+            row = connection.execute(records.by_id(repo_id)).one_or_none() or records.new_repo(
+                connection, repo_id
+            )
+            heads = records.read_repo(connection, row).branches
+            if branch != "main" and "main" not in heads:
                 raise InvalidNameError(f"{repo_id!r} is new: its first branch is 'main'.")
-            parent = repo.branches.get(branch, repo.branches.get("main"))
-            inherited = self._read_commit(repo_id, parent).files if parent else {}
-            tree = {**inherited, **blobs}
-            _check_folders(tree)
-            manifest = {
-                "parent": parent,
-                "message": message,
-                "author": author,
-                "date": _now(),
-                "files": {path: asdict(tree[path]) for path in sorted(tree)},
-            }
-            commit_id = hashlib.sha1(_json(manifest)).hexdigest()
-            _write(self._folder(repo_id) / "commits" / f"{commit_id}.json", _json(manifest))
-            self._write_repo(replace(repo, branches={**repo.branches, branch: commit_id}))
+            parent = heads.get(branch, heads.get("main"))
+            commit_id = self._commit(connection, row, parent, changes, message, author)
+            records.set_ref(connection, row, "branch", check_ref(branch), commit_id)
         return commit_id
+
+    def apply(
+        self,
+        repo_id: str,
+        revision: str,
+        changes: Sequence[Change],
+        *,
+        message: str,
+        author: str,
+        parent: str | None = None,
+        as_pull: bool = False,
+    ) -> tuple[str, str]:
+        """Make one commit of `changes` on a branch or pull request.
+
+        Args:
+            parent: the commit that must still be the newest there; None is whichever it is.
+            as_pull: open a pull request for the commit, and leave the branch where it is.
+
+        Returns:
+            The id of the commit, and the revision that it is now the newest of.
+
+        Raises:
+            MissingRevisionError: no such branch.
+            StaleParentError: the branch has moved on from `parent`. Nothing is committed.
+            ContentError: a content that is not there (any more). Nothing is committed.
+        """
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            repo = records.read_repo(connection, row)
+            kind = "pull" if revision in repo.pulls else "branch"
+            head = repo.pulls.get(revision) or repo.branches.get(revision)
+            if head is None:
+                raise records.no_revision(repo, revision, {**repo.branches, **repo.pulls})
+            if parent not in (None, head):
+                raise StaleParentError(
+                    f"{revision!r} of {repo_id!r} is at commit {head}; this commit was made for "
+                    f"{parent}. Nothing was committed: look at what changed and try again."
+                )
+            commit_id = self._commit(connection, row, head, changes, message, author)
+            if as_pull:
+                title = message.partition("\n")[0]
+                return commit_id, records.open_pull(connection, row, title, author, commit_id)
+            records.set_ref(connection, row, kind, revision, commit_id)
+        return commit_id, revision
+
+    def _commit(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        parent: str | None,
+        changes: Sequence[Change],
+        message: str,
+        author: str,
+    ) -> str:
+        # Inside the transaction, so that no gc comes between the look and the commit.
+        for change in changes:
+            if isinstance(change, Put) and self.blobs.size(change.blob.sha256) != change.blob.size:
+                raise ContentError(
+                    f"The content of {change.path!r} ({change.blob.size} bytes, sha256 "
+                    f"{change.blob.sha256}) is not on this hub. Nothing was committed: upload it "
+                    "and try again."
+                )
+        before = records.read_files(connection, row.key, parent) if parent else {}
+        files = changed(before, changes, parent or "")
+        return records.write_commit(connection, row, parent, files, message, author)
+
+    # Pull requests
+
+    def open_pull(self, repo_id: str, title: str, author: str = "zoo") -> Pull:
+        """Start a pull request where `main` is, for commits that are still to come."""
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            head = records.read_repo(connection, row).branches["main"]
+            name = records.open_pull(connection, row, title, author, head)
+            repo = records.read_repo(connection, row)
+            return records.read_pull(connection, repo, int(name.rpartition("/")[2]))
+
+    def pull(self, repo: Repo, number: int) -> Pull:
+        """The pull request with this number. Raises `MissingRevisionError`."""
+        with self._db.read() as connection:
+            return records.read_pull(connection, repo, number)
+
+    def merge(self, repo_id: str, number: int) -> None:
+        """Move `main` on to where a pull request is.
+
+        Raises:
+            MissingRevisionError: no such pull request.
+            TakenError: `main` has commits that the pull request has not. Nothing is merged.
+        """
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            repo = records.read_repo(connection, row)
+            pull = records.read_pull(connection, repo, number)
+            head = repo.pulls[pull.revision]
+            past = records.ancestors(connection, row, head)
+            if repo.branches["main"] not in past:
+                raise TakenError(
+                    f"'main' of {repo_id!r} has moved on since {pull.revision!r} was opened. "
+                    "Nothing was merged: make the change again, on what is there now."
+                )
+            records.set_ref(connection, row, "branch", "main", head)
+            where = (db.pulls.c.repo == row.key, db.pulls.c.number == number)
+            connection.execute(update(db.pulls).where(*where).values(merged=True))
+
+    # Branches and tags
+
+    def create_branch(self, repo_id: str, name: str, revision: str = "main") -> None:
+        """Start a branch at `revision`. Raises `TakenError`."""
+        self._create_ref(repo_id, "branch", name, revision)
 
     def tag(self, repo_id: str, name: str, revision: str = "main") -> None:
         """Name the commit that `revision` points at now. Raises `TakenError`: tags do not move."""
-        with self._lock:
-            repo = self.repo(repo_id)
-            if name in repo.tags or name in repo.branches:
-                raise TakenError(f"{repo_id!r} has a branch or tag {name!r} already.")
-            commit = self.commit_at(repo, revision)
-            self._write_repo(replace(repo, tags={**repo.tags, name: commit.id}))
+        self._create_ref(repo_id, "tag", name, revision)
 
-    def set_private(self, repo_id: str, private: bool = True) -> None:
-        """Hide the repo from all but the members of its owner, or show it."""
-        with self._lock:
-            self._write_repo(replace(self.repo(repo_id), private=private))
+    def _create_ref(self, repo_id: str, kind: str, name: str, revision: str) -> None:
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            repo = records.read_repo(connection, row)
+            repo.check_free(check_ref(name))
+            records.set_ref(
+                connection, row, kind, name, records.commit_at(connection, repo, revision).id
+            )
 
-    def set_gated(self, repo_id: str, gated: bool = True) -> None:
-        """Keep the repo's files from all but the members of its owner, or open them."""
-        with self._lock:
-            self._write_repo(replace(self.repo(repo_id), gated=gated))
+    def delete_branch(self, repo_id: str, name: str) -> None:
+        """Remove a branch; its commits stay. Raises `InvalidNameError` for `main`."""
+        if name == "main":
+            raise InvalidNameError("The branch 'main' cannot be deleted.")
+        self._delete_ref(repo_id, "branch", name)
 
-    # Files
+    def delete_tag(self, repo_id: str, name: str) -> None:
+        """Remove a tag; its commit stays."""
+        self._delete_ref(repo_id, "tag", name)
 
-    def _folder(self, repo_id: str) -> Path:
-        return self.root / "repos" / repo_id
+    def _delete_ref(self, repo_id: str, kind: str, name: str) -> None:
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            where = (db.refs.c.repo == row.key, db.refs.c.kind == kind, db.refs.c.name == name)
+            if not connection.execute(delete(db.refs).where(*where)).rowcount:
+                repo = records.read_repo(connection, row)
+                raise records.no_revision(repo, name, repo.tags if kind == "tag" else repo.branches)
 
-    def _repo_or_new(self, repo_id: str) -> Repo:
-        try:
-            return self.repo(repo_id)
-        except MissingRepoError:
-            return Repo(id=repo_id, created=_now())
+    # Tidying up
 
-    def _write_repo(self, repo: Repo) -> None:
-        _write(self._folder(repo.id) / "repo.json", _json(asdict(repo)))
+    def gc(self, grace: float = GRACE, *, dry_run: bool = False) -> Garbage:
+        """Remove the contents that no commit has, and uploads that broke off.
 
-    def _read_commit(self, repo_id: str, commit_id: str) -> Commit:
-        manifest = json.loads(
-            (self._folder(repo_id) / "commits" / f"{commit_id}.json").read_bytes()
-        )
-        files = {path: Blob(**blob) for path, blob in manifest.pop("files").items()}
-        return Commit(id=commit_id, files=files, **manifest)
-
-    def _add_blob(self, path: str, source: bytes | Path) -> Blob:
-        """Store one file's content, reading it once and a piece at a time."""
-        sha256, size = hashlib.sha256(), 0
-        with _staged(self.root / "blobs") as file, _open(source) as content:
-            while piece := content.read(_CHUNK):
-                sha256.update(piece)
-                size += file.write(piece)
-            file.close()
-            lfs = path.endswith(".safetensors") or size > LFS_THRESHOLD
-            blob = Blob(sha256=sha256.hexdigest(), size=size, oid="", lfs=lfs)
-            staged = Path(file.name)
-            blob = replace(blob, oid=_git_oid(blob.pointer if lfs else staged.read_bytes()))
-            self.blob_path(blob).parent.mkdir(exist_ok=True)
-            staged.replace(self.blob_path(blob))
-        return blob
-
-
-def check_path(path: str) -> str:
-    """`path` itself, if it is a plain relative path inside a repo.
-
-    Raises:
-        InvalidNameError: an empty or absolute path, one with an empty, `.` or `..` part, or one
-            with a backslash or a control character.
-    """
-    if _CONTROL_OR_BACKSLASH.search(path) or {"", ".", ".."} & set(path.split("/")):
-        raise InvalidNameError(
-            f"{path!r} is no path inside a repo; expected 'folder/file', with no '.', '..', empty "
-            "part, backslash or control character."
-        )
-    return path
-
-
-def _check_folders(tree: Mapping[str, Blob]) -> None:
-    for path in tree:
-        for folder in map(str, PurePosixPath(path).parents):
-            if folder in tree:
-                raise InvalidNameError(f"{folder!r} cannot be a file and the folder of {path!r}.")
-
-
-def _open(source: bytes | Path) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
-def _git_oid(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with _staged(path.parent) as file:
-        file.write(content)
-        file.close()
-        Path(file.name).replace(path)
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[BinaryIO]:
-    """A temporary file in `folder`, for the caller to close and move; deleted if it does not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{uuid.uuid4().hex}.tmp"
-    try:
-        with path.open("xb") as file:
-            yield file
-    finally:
-        path.unlink(missing_ok=True)
+        Args:
+            grace: seconds for which both are left alone, for a commit may still be coming.
+            dry_run: remove nothing.
+        """
+        with self._db.write() as connection:  # no commit may be made meanwhile
+            old = db.uploads.c.received <= time.time() - grace
+            connection.execute(delete(db.uploads).where(old))
+            used = set(connection.scalars(select(db.files.c.sha256).distinct()))
+            used |= set(connection.scalars(select(db.uploads.c.sha256)))
+            unused = [p for p in self.blobs.all() if p.name not in used]
+            garbage = [p for p in unused if contents.age(p) >= grace]
+            garbage += self.blobs.leftovers(grace)
+            found = Garbage(len(garbage), sum(map(contents.disk_usage, garbage)))
+            for path in () if dry_run else garbage:
+                contents.remove(path)
+            if dry_run:
+                connection.rollback()
+            elif garbage:
+                # What clients remember to have sent is not here any more.
+                connection.execute(delete(db.spans))
+                connection.execute(update(db.repos).values(space=_NEW_SPACE))
+        return found

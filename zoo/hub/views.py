@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from zoo.hub.storage import Blob, Commit, MissingEntryError, Repo
+from zoo.hub.errors import MissingEntryError
+from zoo.hub.objects import Blob, Commit, Repo
 
 JsonDict = dict[str, Any]
 
@@ -53,15 +54,20 @@ def _is_text(value: Any) -> bool:
 
 def front_matter(readme: bytes) -> JsonDict:
     """The YAML block that a README.md starts with, every scalar as a string; else nothing."""
-    start, _, rest = readme.decode("utf-8", "replace").partition("\n")
-    block, end, _ = rest.partition("\n---")
-    if start.rstrip() != "---" or not end:
-        return {}
     try:
-        content = yaml.load(block, Loader=yaml.BaseLoader)
+        content = load_front_matter(readme.decode("utf-8", "replace"))
     except (yaml.YAMLError, RecursionError):  # the hub serves a repo whose card is broken, too
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def load_front_matter(readme: str) -> Any:
+    """What is in the YAML block, every scalar as a string. Raises `yaml.YAMLError`."""
+    start, _, rest = readme.partition("\n")
+    block, end, _ = rest.partition("\n---")
+    if start.rstrip() != "---" or not end:
+        return {}
+    return yaml.load(block, Loader=yaml.BaseLoader)
 
 
 def _sibling(blob: Blob) -> JsonDict:
@@ -78,7 +84,7 @@ def tree(commit: Commit, folder: str, *, recursive: bool) -> list[JsonDict]:
     prefix = f"{folder}/" if folder else ""
     inside = {path: blob for path, blob in commit.files.items() if path.startswith(prefix)}
     if folder and not inside:
-        raise MissingEntryError(folder, commit)
+        raise MissingEntryError(f"No folder {folder!r} in commit {commit.id}.", commit.id)
     entries = [_file(path, blob) for path, blob in inside.items()]
     folders = {str(f) for path in inside for f in PurePosixPath(path).parents}
     entries += [_folder(f, commit) for f in folders if f != "." and f.startswith(prefix)]
@@ -141,7 +147,7 @@ def commit_line(commit: Commit) -> JsonDict:
 
 
 def refs(repo: Repo) -> JsonDict:
-    """The branches and tags of a repo."""
+    """The branches, tags and pull requests of a repo."""
 
     def lines(kind: str, names: Iterable[tuple[str, str]]) -> list[JsonDict]:
         return [{"name": n, "ref": f"refs/{kind}/{n}", "targetCommit": c} for n, c in names]
@@ -150,5 +156,8 @@ def refs(repo: Repo) -> JsonDict:
         "branches": lines("heads", sorted(repo.branches.items())),
         "tags": lines("tags", sorted(repo.tags.items())),
         "converts": [],
-        "pullRequests": [],
+        "pullRequests": [
+            {"name": name, "ref": name, "targetCommit": commit}
+            for name, commit in sorted(repo.pulls.items())
+        ],
     }
