@@ -20,6 +20,7 @@ from zoo.architectures.base import Architecture, Feature, Graph
 from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.model import LoadReport, Model, Record
+from zoo.preprocessing.spec import ImageSpec
 from zoo.pulling import card_files, find, weight_files
 from zoo.registry import labels as label_sets
 from zoo.registry import registry
@@ -149,6 +150,7 @@ def assemble(
     No paths: fresh random weights.
     """
     checkpoint = open_checkpoint(paths) if paths else None
+    _check_wishes(card, family, wishes)
     config = _configure(card, family, wishes)
     record = _record(card, family, config, wishes)
     policy = _policy(dtype, checkpoint)
@@ -159,11 +161,26 @@ def assemble(
         report = LoadReport(fresh=tuple(named_weights(model)))
         model.attach(dataclasses.replace(model.record, report=report))
         return model
-    adapted = _adapt_channels(checkpoint, family, config, record.layout)
-    resolution = _resolve(model, family, wishes, {**checkpoint, **adapted}, record.layout, paths)
+    layout = family.layout_of(record.layout, checkpoint, named_weights(model))
+    adapted = _adapt_channels(checkpoint, family, config)
+    resolution = _resolve(model, family, wishes, {**checkpoint, **adapted}, layout, paths)
     initialize(model, resolution.values, checkpoint.release)
-    model.attach(_loaded(model.record, checkpoint, resolution, tuple(adapted), paths, files))
+    record = dataclasses.replace(model.record, layout=layout)
+    model.attach(_loaded(record, checkpoint, resolution, tuple(adapted), paths, files))
     return model
+
+
+def _check_wishes(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
+    """Raise `OptionError` for what no model of the card could be."""
+    if wishes.num_classes is not None and wishes.num_classes < 0:
+        raise OptionError(f"num_classes must be 0 or more; got {wishes.num_classes}.")
+    if wishes.in_channels is not None and wishes.in_channels < 1:
+        raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
+    of_images = {"in_channels": wishes.in_channels, "input_size": wishes.input_size}
+    if family.first_conv is None and (given := [k for k, v in of_images.items() if v is not None]):
+        raise OptionError(
+            f"{' and '.join(given)} is for images, which {card.name!r} does not read."
+        )
 
 
 def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
@@ -171,20 +188,17 @@ def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
     classes = wishes.num_classes
     if classes is None and wishes.labels is not None:
         classes = len(wishes.labels)
-    if classes is None and wishes.task == "image-feature-extraction":
+    if classes is None and wishes.task is not None and wishes.task == TASKS[card.task].headless:
         classes = 0
-    if classes is not None and classes < 0:
-        raise OptionError(f"num_classes must be 0 or more; got {classes}.")
-    if wishes.in_channels is not None and wishes.in_channels < 1:
-        raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
     wanted = _given(num_classes=classes, in_chans=wishes.in_channels)
     return family.change_config(config, {**wishes.config, **wanted}, others=LOAD_OPTIONS)
 
 
 def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) -> Record:
     """What the model will carry: the card with the caller's options in it."""
-    headless = wishes.features_only or config.num_classes == 0
-    task = "image-feature-extraction" if headless else card.task
+    classes = getattr(config, "num_classes", None)
+    headless = wishes.features_only or classes == 0
+    task = (TASKS[card.task].headless or card.task) if headless else card.task
     if wishes.task is not None and wishes.task != task:
         known = ", ".join(sorted(TASKS))
         raise OptionError(
@@ -192,20 +206,21 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
             f"Known tasks: {known}."
         )
     spec = card.preprocessing
-    if spec is not None and wishes.input_size is not None:
-        spec = spec.at_size(wishes.input_size)
-    if spec is not None and config.in_chans != spec.channels:
+    if isinstance(spec, ImageSpec):
+        spec = spec if wishes.input_size is None else spec.at_size(wishes.input_size)
         spec = spec.with_channels(config.in_chans)
     defaults = family.config()
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     changed = {k: to_data(v) for k, v in fields.items() if v != getattr(defaults, k)}
-    labels = None if headless else _labels(card, config.num_classes, wishes)
+    labels = None if headless else _labels(card, classes, wishes)
     card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
-    layout = card.weights.layout if card.weights else "timm"
+    layout = (card.weights and card.weights.layout) or next(iter(family.layouts))
     return Record(card=card, task=task, embedding=family.embedding, layout=layout)
 
 
-def _labels(card: ModelCard, num_classes: int, wishes: Wishes) -> str | tuple[str, ...] | None:
+def _labels(
+    card: ModelCard, num_classes: int | None, wishes: Wishes
+) -> str | tuple[str, ...] | None:
     """The caller's labels, or the card's where there are as many as classes."""
     if wishes.labels is not None:
         if len(wishes.labels) != num_classes:
@@ -253,6 +268,8 @@ def _model(record: Record, family: Architecture, config: Any, wishes: Wishes) ->
 
 def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, Any]]:
     count = len(graph.features)
+    if not count:
+        raise OptionError("features_only was asked for, but this network gives no feature maps.")
     for index in indices or ():
         if not -count <= index < count:
             raise OptionError(
@@ -262,12 +279,14 @@ def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, 
 
 
 def _adapt_channels(
-    checkpoint: Checkpoint, family: Architecture, config: Any, layout: str
+    checkpoint: Checkpoint, family: Architecture, config: Any
 ) -> dict[str, np.ndarray]:
     """The first convolution fitted to another number of input channels, as timm does.
 
     One channel takes the sum over the file's; more repeat them, cut, and scaled by their ratio.
     """
+    if family.first_conv is None:
+        return {}
     name = f"{family.first_conv(config)}.weight"
     if name not in checkpoint or checkpoint.shape(name)[1] == config.in_chans:
         return {}
@@ -291,10 +310,10 @@ def _resolve(
 ) -> Resolution:
     """Fit the checkpoint to the model: strictly, but for what the caller's wishes excuse."""
     shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
-    head = [f"{family.head}.kernel", f"{family.head}.bias"]
+    head = [f"{family.head}.kernel", f"{family.head}.bias"] if family.head else []
     new_head = wishes.num_classes is not None or wishes.labels is not None
     spare = ["*"] if wishes.features_only else []
-    if not any(name in shapes for name in head):
+    if head and not any(name in shapes for name in head):
         spare.append(f"{family.head}.*")
     return family.layouts[layout].resolve(
         checkpoint,

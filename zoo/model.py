@@ -13,6 +13,7 @@ import numpy as np
 from zoo.architectures.base import Feature
 from zoo.errors import OptionError, TaskError
 from zoo.layers.base import register
+from zoo.preprocessing import preprocessor
 from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.labels import labels as label_set
 from zoo.tasks import TASKS, Prediction, Task
@@ -59,9 +60,9 @@ class Record:
     Attributes:
         card: the card, as loaded: with the caller's options in it.
         task: name of the task.
-        embedding: name of the layer whose output is the embedding.
-        features: the maps that the model gives, for `features_only`.
+        embedding: name of the layer whose output is the embedding; None where there is none.
         layout: layout that a save writes.
+        features: the maps that the model gives, for `features_only`.
         file_dtype: dtype that a save writes.
         other_dtypes: tensors of the file that have another dtype.
         constants: tensors of the file that no weight holds.
@@ -70,9 +71,9 @@ class Record:
 
     card: ModelCard
     task: str
-    embedding: str
+    embedding: str | None
+    layout: str
     features: tuple[Feature, ...] | None = None
-    layout: str = "timm"
     file_dtype: str = "float32"
     other_dtypes: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] | None = None
@@ -166,14 +167,14 @@ class Model(keras.Model):
     def preprocess(self) -> Any:
         """Inputs to a batch, exactly as the reference library feeds the model."""
         if self._preprocess is None and self.card is not None and self.card.preprocessing:
-            from zoo.preprocessing.image import ImagePreprocessor
-
-            self._preprocess = ImagePreprocessor(self.card.preprocessing)
+            self._preprocess = preprocessor(self.card.preprocessing)
         return self._preprocess
 
     @property
     def embedding_tensor(self) -> Any:
         """The symbolic tensor `[n, dim]` that `embed` computes."""
+        if self.record.embedding is None:
+            raise TaskError(f"{self.name!r} has no layer whose output is an embedding.")
         return self.get_layer(self.record.embedding).output
 
     @property

@@ -16,6 +16,7 @@ from zoo.errors import ConfigError, OptionError
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.registry import registry
+from zoo.tasks import TASKS
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -181,7 +182,7 @@ def _about(model: Model, data: ModelCardData) -> list[tuple[str, str]]:
         "Architecture": record.card.architecture,
         "Task": record.task,
         "Parameters": f"{count_parameters(model):,}",
-        "Input": spec and f"{spec.input_size[0]} x {spec.input_size[1]}, {spec.channels} channels",
+        "Input": spec and spec.summary,
         "Classes": labels
         and f"{len(labels)}: {', '.join(labels[:10])}{', ...' * (labels[10:] != ())}",
         "Trained on": ", ".join(datasets),
@@ -192,8 +193,10 @@ def _about(model: Model, data: ModelCardData) -> list[tuple[str, str]]:
 
 
 def _usage(model: Model, address: str, for_timm: bool) -> str:
-    verb = "classify" if model.labels else "embed"
-    lines = [f'import zoo\n\nmodel = zoo.load("{address}")\nmodel.{verb}("picture.jpg")']
+    task = TASKS[model.record.task]
+    if model.labels is None and task.headless:  # classes without names cannot be told
+        task = TASKS[task.headless]
+    lines = [f'import zoo\n\nmodel = zoo.load("{address}")\n{task.example}']
     if for_timm:
         kind = "hf-hub" if _REPO.fullmatch(address) else "local-dir"
         lines.append(

@@ -82,9 +82,13 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
         address: what the README tells `zoo.load` to take.
     """
     names = write_weights(tensors(model), folder, max_shard_size)
-    width = int(model.embedding_tensor.shape[-1])
-    head = registry.import_family(model.record.card.family).head
-    config = config_from_card(model.record.card, num_features=width, classifier=head)
+    record = model.record
+    facts = {}
+    if record.layout == "timm":
+        width = int(model.embedding_tensor.shape[-1])
+        head = registry.import_family(record.card.family).head
+        facts = {"num_features": width, "classifier": head}
+    config = config_from_card(record.card, layout=record.layout, **facts)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"

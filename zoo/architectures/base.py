@@ -31,14 +31,14 @@ class Graph:
     """The symbolic tensors of a built network.
 
     Attributes:
-        inputs: images `[n, h, w, c]`.
+        inputs: images `[n, h, w, c]`, or what else the family reads.
         outputs: logits `[n, num_classes]`, or pooled features `[n, dim]` with no classes.
         features: the maps `[n, h', w', c']` that `features_only` can return, first to last.
     """
 
     inputs: Any
     outputs: Any
-    features: tuple[tuple[Feature, Any], ...]
+    features: tuple[tuple[Feature, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,11 @@ class Architecture:
         name: the family's name in the registry.
         config: frozen dataclass of the options.
         build: makes the `Graph` from a config and an input size `(h, w)`, each perhaps None.
-        layouts: weight map per layout name.
-        head: name of the classifier layer.
-        embedding: name of the layer whose output is the embedding.
-        first_conv: name of the convolution that reads the input channels, by config.
+        layouts: weight map per layout name, the one that is usual first.
+        head: name of the classifier layer; None where there is none.
+        embedding: name of the layer whose output is the embedding; None where there is none.
+        first_conv: name of the convolution that reads the input channels, by config; None for a
+            family that reads no images.
         flatten: nested groups of options that a reference's config may have, such as
             `block_args`: their entries stand for options of their own.
         no_maths: options of a reference's config that change nothing at inference.
@@ -62,9 +63,9 @@ class Architecture:
     config: type
     build: Callable[..., Graph]
     layouts: Mapping[str, WeightMap]
-    head: str
-    embedding: str
-    first_conv: Callable[[Any], str]
+    head: str | None = None
+    embedding: str | None = None
+    first_conv: Callable[[Any], str] | None = None
     flatten: tuple[str, ...] = ()
     no_maths: tuple[str, ...] = ()
 
@@ -104,6 +105,25 @@ class Architecture:
                 f"Options of this family: {', '.join(sorted(known))}."
             )
         return dataclasses.replace(config, **{k: frozen(v) for k, v in options.items()})
+
+    def layout_of(
+        self, stated: str | None, tensors: Collection[str], weights: Collection[str]
+    ) -> str:
+        """The layout that a file has: the one stated, unless only another one has its names.
+
+        Args:
+            stated: what the card says; None is the family's first layout.
+            tensors: names in the file.
+            weights: names of the model's weights.
+        """
+        first = stated or next(iter(self.layouts))
+        if len(self.layouts) == 1:
+            return first
+        for name in (first, *self.layouts):
+            needed = (s for m in self.layouts[name].matches(weights) for s in m.sources)
+            if all(source in tensors for source in needed):
+                return name
+        return first
 
 
 def frozen(value: Any) -> Any:

@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from zoo.errors import ConfigError, OptionError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CropMode = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 
+class Spec:
+    """What the specs of all kinds of input can do.
+
+    Attributes:
+        kind: what a card's JSON calls this kind.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def summary(self) -> str:
+        """The model's input in a few words."""
+        raise NotImplementedError
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Names and values for people, the input first."""
+        yield "Input", self.summary
+
+    def noise(self, rng: np.random.Generator) -> np.ndarray:
+        """Two random inputs `[2, ...]` as a model takes them, after preprocessing."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data, which `from_dict` takes back."""
+        held: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each kind is one
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in held.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """A spec from plain data. A key that no field has is a `ConfigError`."""
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        for key in data:
+            if key not in names:
+                raise ConfigError(
+                    f"{key!r} is no field of {cls.__name__}.{did_you_mean(key, names)} "
+                    f"Fields: {names}."
+                )
+        return cls(**data)
+
+
 @dataclass(frozen=True, kw_only=True)
-class ImageSpec:
+class ImageSpec(Spec):
     """Evaluation preprocessing of images, in the terms of timm's `pretrained_cfg`.
 
     Attributes:
@@ -36,6 +79,8 @@ class ImageSpec:
     Raises:
         ConfigError: a value that no image can be prepared with.
     """
+
+    kind: ClassVar[str] = "image"
 
     input_size: tuple[int, int] = (224, 224)
     channels: int = 3
@@ -159,20 +204,93 @@ class ImageSpec:
 
         return offset(height - self.input_size[0]), offset(width - self.input_size[1])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, which `from_dict` takes back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+    @property
+    def summary(self) -> str:
+        return f"{self.input_size[0]} x {self.input_size[1]}, {self.channels} channels"
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ImageSpec:
-        """A spec from plain data. A key that no field has is a `ConfigError`."""
-        names = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in names:
-                raise ConfigError(
-                    f"{key!r} is no field of ImageSpec.{did_you_mean(key, names)} Fields: {names}."
-                )
-        return cls(**data)
+    def facts(self) -> Iterator[tuple[str, str]]:
+        height, width = self.input_size
+        fixed = ", no other size" if self.fixed_input_size else ""
+        channels = f"{self.channels} channels ({self.channel_order})"
+        yield "Input", f"{height} x {width} pixels, {channels}{fixed}"
+        yield "  resize", f"{self.interpolation}, crop {self.crop_pct:g} ({self.crop_mode})"
+        yield "  mean, std", f"{list(self.mean)}, {list(self.std)}"
+        if self.test_input_size:
+            height, width = self.test_input_size
+            crop = self.test_crop_pct or self.crop_pct
+            yield "  or larger", f"{height} x {width} pixels, crop {crop:g}"
+
+    def noise(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(2, *self.input_size, self.channels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceSpec(Spec):
+    """Sequences of one step after another: of tokens, or of numbers.
+
+    Attributes:
+        vocabulary: the tokens, in the order of their ids; None for sequences of numbers.
+        level: what a text is cut into: `character`, or `word` at white space. Sequences of tokens
+            are taken as they are.
+        unknown: the token that stands for those that are not in the vocabulary; None refuses them.
+        padding: the token that fills up shorter sequences of a batch.
+        features: numbers per step; None for tokens.
+        length: steps that every sequence must have; None takes any.
+        mean, std: of each feature, taken off and divided by; one number is for all features.
+        padding_value: what fills up the steps of shorter sequences, after normalisation; None
+            refuses sequences of different lengths in a batch.
+
+    Raises:
+        ConfigError: neither tokens nor features, or both; a token that the vocabulary lacks.
+    """
+
+    kind: ClassVar[str] = "sequence"
+
+    vocabulary: tuple[str, ...] | None = None
+    level: Literal["character", "word"] = "character"
+    unknown: str | None = None
+    padding: str | None = None
+    features: int | None = None
+    length: int | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    padding_value: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocabulary", "mean", "std"):
+            if isinstance(getattr(self, name), list):  # as JSON gives them
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if (self.vocabulary is None) == (self.features is None):
+            raise ConfigError(
+                "A SequenceSpec has either a vocabulary (tokens) or features (numbers per step); "
+                f"got vocabulary={'none' if self.vocabulary is None else len(self.vocabulary)}, "
+                f"features={self.features}."
+            )
+        _check_name("level", self.level, ("character", "word"))
+        for name in ("unknown", "padding"):
+            token = getattr(self, name)
+            if token is not None and token not in (self.vocabulary or ()):
+                raise ConfigError(f"{name} is {token!r}, which is not in the vocabulary.")
+        if any(len(v) not in (1, self.features) for v in (self.mean, self.std)) and self.features:
+            raise ConfigError(
+                f"mean has {len(self.mean)} values and std {len(self.std)}, for {self.features} "
+                "features; one value, or one per feature, was expected."
+            )
+        if 0 in self.std:
+            raise ConfigError(f"std is {self.std}; normalisation divides by it.")
+
+    @property
+    def summary(self) -> str:
+        steps = f"{self.length} steps" if self.length else "any number of steps"
+        if self.vocabulary is None:
+            return f"{steps} of {self.features} numbers"
+        return f"{steps}, each one of {len(self.vocabulary)} {self.level}s"
+
+    def noise(self, rng: np.random.Generator) -> np.ndarray:
+        steps = self.length or 16
+        if self.vocabulary is None:
+            return rng.normal(size=(2, steps, self.features or 1))
+        return rng.integers(len(self.vocabulary), size=(2, steps))
 
 
 def _check_name(field: str, value: str, names: tuple[str, ...]) -> None:

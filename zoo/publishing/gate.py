@@ -14,11 +14,13 @@ import numpy as np
 from zoo.errors import ConfigError, ZooError
 from zoo.loading import LicenseWarning, load
 from zoo.model import Model
+from zoo.preprocessing.spec import ImageSpec
 from zoo.publishing import licences
 from zoo.publishing.report import Change, Check, GateReport, State
 from zoo.publishing.staging import Staged
 from zoo.publishing.target import CONFIG, README, File, There
 from zoo.readme import MARK, count_parameters, read_front_matter
+from zoo.registry.repo_config import license_section
 from zoo.saving import is_checkpoint
 from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import check_name
@@ -148,8 +150,7 @@ def _license(staged: Staged) -> Check:
 
 
 def _config_license(path: Path) -> str | None:
-    config = json.loads(path.read_bytes())
-    return (config.get("pretrained_cfg") or config).get("license")
+    return license_section(json.loads(path.read_bytes())).get("license")
 
 
 # ---------------------------------------------------------------- what they give back
@@ -198,12 +199,9 @@ def _same_outputs(model: Model, again: Model) -> Check:
 
 
 def _noise(model: Model) -> np.ndarray:
-    """Two inputs `[2, h, w, c]` of the size that the preprocessing gives, as after it."""
-    spec = model.record.card.preprocessing
-    _, height, width, channels = model.input_shape
-    size = spec.input_size if spec else (224, 224)
-    shape = (2, height or size[0], width or size[1], channels)
-    return np.random.default_rng(0).normal(size=shape).astype(model.inputs[0].dtype)
+    """Two inputs `[2, ...]` of the size that the preprocessing gives, as after it."""
+    spec = model.record.card.preprocessing or ImageSpec().with_channels(model.input_shape[-1])
+    return spec.noise(np.random.default_rng(0)).astype(model.inputs[0].dtype)
 
 
 # ---------------------------------------------------------------- the target

@@ -15,6 +15,7 @@ from zoo.loading import load
 from zoo.model import Model
 from zoo.publishing.target import CONFIG, README, File, visible_files
 from zoo.readme import Facts, readme
+from zoo.registry.repo_config import license_section
 from zoo.saving import INDEX, check_whole, shards, write, write_weights
 from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import LocalFolder, is_weights
@@ -129,10 +130,10 @@ def _belongs(name: str) -> bool:
 
 
 def _put_license(path: Path, license: str) -> None:
-    """Write a licence where timm's layout, which zoo reads, has it."""
+    """Write a licence where timm's form of the config, or ours, has it."""
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "architecture" in config:
-        (config.get("pretrained_cfg") or config)["license"] = license
+        license_section(config)["license"] = license
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError, did_you_mean
-from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing import SPECS
+from zoo.preprocessing.spec import ImageSpec, Spec
 
 _T = TypeVar("_T")
 
@@ -24,7 +25,7 @@ class WeightsFile:
         sha256: hash of the file; None is trust on first use.
         url: plain https source, for files that are on no hub.
         bundled: the file ships in the package, under `zoo/bundled/<repo>`.
-        layout: whose tensor names and shapes the file has.
+        layout: whose tensor names and shapes the file has; None is the family's first.
     """
 
     repo: str | None = None
@@ -33,7 +34,7 @@ class WeightsFile:
     sha256: str | None = None
     url: str | None = None
     bundled: bool = False
-    layout: str = "timm"
+    layout: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class ModelCard:
     family: str
     config: Mapping[str, Any] = field(default_factory=dict)
     weights: WeightsFile | None = None
-    preprocessing: ImageSpec | None = None
+    preprocessing: Spec | None = None
     task: str = "image-classification"
     labels: str | tuple[str, ...] | None = None
     license: str | None = None
@@ -79,7 +80,9 @@ def to_data(value: Any) -> Any:
     """
     if is_dataclass(value):
         held = {f: getattr(value, f.name) for f in fields(value)}
-        return {f.name: to_data(v) for f, v in held.items() if v != _default(f)}
+        data = {f.name: to_data(v) for f, v in held.items() if v != _default(f)}
+        kind = getattr(value, "kind", ImageSpec.kind)  # specs alone have one
+        return data if kind == ImageSpec.kind else {"kind": kind, **data}
     if isinstance(value, Mapping):
         return {key: to_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -88,7 +91,7 @@ def to_data(value: Any) -> Any:
 
 
 def from_data(kind: type[_T], data: Mapping[str, Any]) -> _T:
-    """A `ModelCard`, `WeightsFile` or `ImageSpec` from what `to_data` gave.
+    """A `ModelCard`, `WeightsFile` or spec from what `to_data` gave.
 
     Raises:
         ConfigError: a field that `kind` does not have, or one that it needs and that is missing.
@@ -106,13 +109,23 @@ def from_data(kind: type[_T], data: Mapping[str, Any]) -> _T:
     return kind(**{name: _field(name, value) for name, value in data.items()})
 
 
-_PARTS: dict[str, type] = {"weights": WeightsFile, "preprocessing": ImageSpec}
-
-
 def _field(name: str, value: Any) -> Any:
-    if name in _PARTS and isinstance(value, Mapping):
-        return from_data(_PARTS[name], value)
+    if name == "weights" and isinstance(value, Mapping):
+        return from_data(WeightsFile, value)
+    if name == "preprocessing" and isinstance(value, Mapping):
+        return _spec(dict(value))
     return tuple(value) if isinstance(value, list) else value
+
+
+def _spec(data: dict[str, Any]) -> Spec:
+    """The preprocessing of a card: of images, where it names no other kind."""
+    kind = data.pop("kind", ImageSpec.kind)
+    if kind not in SPECS:
+        raise ConfigError(
+            f"There is no preprocessing of kind {kind!r}; there are {', '.join(SPECS)}."
+            f"{did_you_mean(str(kind), SPECS)}"
+        )
+    return from_data(SPECS[kind], data)
 
 
 @functools.cache

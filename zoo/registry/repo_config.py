@@ -1,8 +1,9 @@
 """The `config.json` of a hub repo or folder: read as a card, and written from one.
 
-The layout is timm's (reference: `timm/models/_hub.py` and `timm/models/_pretrained.py`, 1.0.31).
+For what timm has, the form is timm's (`timm/models/_hub.py`, `timm/models/_pretrained.py`; 1.0.31).
 What builds the model stands at the top and under `model_args`; what its inputs go through and where
-it comes from, under `pretrained_cfg`. In the older flat form all of it stands at the top.
+it comes from, under `pretrained_cfg`. In the older flat form all of it stands at the top. What no
+other library publishes has a form of ours: the card itself, under `tfzoo`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from zoo.errors import ConfigError, UnknownNameError, did_you_mean
-from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.spec import ImageSpec, Spec
 from zoo.registry import labels as label_sets
-from zoo.registry.card import ModelCard
+from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.registry import architecture_card
 
 CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
+OURS = "tfzoo"  # the key of our own form, for what no other library publishes
 
 # Of every image model in timm and here; a card's config leaves them out.
 _DEFAULT_CLASSES, _DEFAULT_CHANNELS = 1000, 3
@@ -61,6 +63,8 @@ def card_from_config(
     if not isinstance(config, Mapping):
         found = type(config).__name__
         raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
+    if OURS in config:
+        return _from_zoo(config[OURS], origin)
     if "architecture" in config:
         return _from_timm(config, origin)
     if "model_type" in config:
@@ -71,7 +75,29 @@ def card_from_config(
     )
 
 
-def config_from_card(
+def config_from_card(card: ModelCard, *, layout: str = "timm", **facts: Any) -> dict[str, Any]:
+    """A `config.json` that `card_from_config` reads back as this card.
+
+    Args:
+        card: the model's card, with the config as built.
+        layout: the layout of the weights beside it: `timm` takes timm's form, which has room for
+            the `facts` of `timm_config`, and every other one our own.
+
+    Raises:
+        ConfigError: preprocessing that timm's form cannot say.
+    """
+    if layout == "timm":
+        return timm_config(card, **facts)
+    plain = replace(card, weights=None, num_params=None, published={})
+    return {"architecture": card.architecture, OURS: to_data(plain)}
+
+
+def license_section(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a `config.json` that has the field `license`, in any of its forms."""
+    return config.get(OURS) or config.get("pretrained_cfg") or config
+
+
+def timm_config(
     card: ModelCard,
     *,
     label_names: Sequence[str] | None = None,
@@ -79,7 +105,7 @@ def config_from_card(
     first_conv: str | None = None,
     classifier: str | None = None,
 ) -> dict[str, Any]:
-    """A `config.json` that timm, and `card_from_config`, read back as this card.
+    """A `config.json` that timm reads back as this card.
 
     Args:
         card: the model's card, with the config as built.
@@ -175,6 +201,18 @@ def _from_timm(config: Mapping[str, Any], origin: str) -> ModelCard:
     )
 
 
+def _from_zoo(data: Any, origin: str) -> ModelCard:
+    """Our own form: the card itself."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{_where(origin)}: {OURS!r} should hold an object; it holds {data!r}.")
+    try:
+        card = from_data(ModelCard, {**data, "name": origin})
+        bare = architecture_card(card.architecture)
+    except (ConfigError, UnknownNameError) as error:
+        raise ConfigError(f"{_where(origin)}: {error}") from error
+    return replace(card, config={**bare.config, **card.config})
+
+
 def _from_transformers(
     config: Mapping[str, Any], origin: str, preprocessor: Mapping[str, Any] | None
 ) -> ModelCard:
@@ -241,9 +279,11 @@ def _explicit_labels(card: ModelCard, num_classes: int) -> Sequence[str] | None:
     return card.labels
 
 
-def _to_pretrained_cfg(spec: ImageSpec | None) -> dict[str, Any]:
+def _to_pretrained_cfg(spec: Spec | None) -> dict[str, Any]:
     if spec is None:
         return {}
+    if not isinstance(spec, ImageSpec):
+        raise ConfigError(f"timm's config.json is for images; the input here is {spec.summary}.")
     if spec.channel_order != "rgb":
         raise ConfigError("timm's config.json has no channel order: only RGB models can be saved.")
     test_size = spec.test_input_size

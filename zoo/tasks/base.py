@@ -24,6 +24,8 @@ class Task:
 
     name: ClassVar[str]
     verbs: ClassVar[tuple[str, ...]] = ()
+    headless: ClassVar[str | None] = None  # the task of the same network without its head
+    example: ClassVar[str] = "model(x)"  # a call, for the pages of models
 
     def __init__(self, model: Model) -> None:
         self.model = model

@@ -48,6 +48,8 @@ class ImageClassification(_ImageTask):
 
     name = "image-classification"
     verbs = ("classify", "embed")
+    headless = "image-feature-extraction"
+    example = 'model.classify("picture.jpg")'
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -91,6 +93,8 @@ class ImageFeatures(_ImageTask):
 
     name = "image-feature-extraction"
     verbs = ("embed",)
+    headless = "image-feature-extraction"
+    example = 'model.embed("picture.jpg")'
 
     def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
         """Pooled features, float32 `[n, dim]`.

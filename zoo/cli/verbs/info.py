@@ -70,7 +70,7 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, object]]:
     yield "Parameters", None if card.num_params is None else f"{card.num_params:,}"
     yield "Licence", card.license or "not stated"
     yield from _weights(card)
-    yield from _preprocessing(card)
+    yield from card.preprocessing.facts() if card.preprocessing else ()
     if card.labels is not None:
         named = f"{card.labels}, " if isinstance(card.labels, str) else ""
         yield "Labels", f"{named}{len(_labels(card))} classes"
@@ -94,23 +94,3 @@ def _weights(card: ModelCard) -> Iterator[tuple[str, object]]:
     origin = "in the package" if where.bundled else where.url or where.repo
     yield "Weights", f"{where.file}, {origin}" + (f"@{where.revision}" if where.revision else "")
     yield "  sha256", where.sha256
-
-
-def _preprocessing(card: ModelCard) -> Iterator[tuple[str, object]]:
-    spec = card.preprocessing
-    if spec is None:
-        return
-    height, width = spec.input_size
-    fixed = ", no other size" if spec.fixed_input_size else ""
-    yield (
-        "Input",
-        f"{height} x {width} pixels, {spec.channels} channels ({spec.channel_order}){fixed}",
-    )
-    yield "  resize", f"{spec.interpolation}, crop {spec.crop_pct:g} ({spec.crop_mode})"
-    yield "  mean, std", f"{list(spec.mean)}, {list(spec.std)}"
-    if spec.test_input_size:
-        height, width = spec.test_input_size
-        yield (
-            "  or larger",
-            f"{height} x {width} pixels, crop {spec.test_crop_pct or spec.crop_pct:g}",
-        )

@@ -73,7 +73,7 @@ def _model(name: str) -> dict[str, Any]:
         "task": card.task,
         "license": card.license,
         "num_params": card.num_params,
-        "input_size": card.preprocessing and card.preprocessing.input_size,
+        "input_size": getattr(card.preprocessing, "input_size", None),
         "top1": figures.get("top1"),
         "top1_img_size": figures.get("img_size"),
     }
