@@ -1,11 +1,12 @@
-"""Train `resnet_mini.digits`, the model that ships with zoo, and fill in its card.
+"""Train the models of digits that ship with zoo, and fill in their cards.
 
-    python scripts/train_digits.py             # a minute or two on two cores
-    python scripts/train_digits.py --validate  # what the settings below were chosen by
+    python scripts/train_digits.py resnet_mini             # a minute or two on two cores
+    python scripts/train_digits.py lstm_mini --validate    # what its recipe was chosen by
 
-The card in `zoo/registry/cards/digits.json` says what is built and what its images go through.
-This trains it and writes `zoo/bundled/resnet_mini.digits` (weights, config, README), the demo's
-images `zoo/bundled/digits`, and into the card the weights' sha256, the number of parameters and the
+The card of `<architecture>.digits` says what is built and what its inputs go through: an image for
+the ResNet, the rows of a scan as a sequence for the LSTM. This trains it and writes
+`zoo/bundled/<architecture>.digits` (weights, config, README), the demo's images
+`zoo/bundled/digits`, and into the card the weights' sha256, the number of parameters and the
 accuracy on held-out digits beside that of k-nearest-neighbours.
 
 The digits are scikit-learn's: 1797 scans of 8x8 pixels, a copy of the test set of the UCI Optical
@@ -21,7 +22,9 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,23 +43,64 @@ from zoo.pulling import BUNDLED
 from zoo.registry.registry import CARDS
 from zoo.weights.disk import sha256_of
 
-NAME = "resnet_mini.digits"
 TEST = "digits held-out"
-CARD_FILE = CARDS / "digits.json"
-WEIGHTS = BUNDLED / NAME
 SAMPLES = BUNDLED / "digits"
 SCRIPT = "scripts/train_digits.py"
 
 SPLIT_SEED = 0
 TRAIN_SEED = 0
-EPOCHS = 60
-BATCH = 64
-PEAK_RATE = 5e-3  # learning rate, after a warm-up; down to 0 along a cosine
-WARMUP = 3  # epochs
-WEIGHT_DECAY = 1e-2
-SHIFT = 4  # pixels of the 32x32 input: one pixel of the scan
 NEIGHBOURS = (1, 3, 5)
 SAMPLES_PER_DIGIT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        architecture: its name; the card is that of the tag `digits`.
+        cards: the file that has the card.
+        shift: places of the model's input that a digit may move each way, one pixel of the scan.
+        turn, zoom: parts of a full turn, and of its size, by which a digit may be turned each way
+            and scaled.
+        peak_rate: learning rate after `warmup` epochs; it falls to 0 along a cosine.
+    """
+
+    architecture: str
+    cards: str
+    shift: int
+    turn: float = 0.0
+    zoom: float = 0.0
+    epochs: int = 60
+    batch: int = 64
+    peak_rate: float = 5e-3
+    warmup: int = 3
+    weight_decay: float = 1e-2
+
+    @property
+    def name(self) -> str:
+        return f"{self.architecture}.digits"
+
+    @property
+    def weights(self) -> Path:
+        return BUNDLED / self.name
+
+
+RECIPES = {
+    recipe.architecture: recipe
+    for recipe in (
+        Recipe(architecture="resnet_mini", cards="digits.json", shift=4),
+        Recipe(
+            architecture="lstm_mini",
+            cards="lstm.json",
+            shift=1,
+            turn=0.03,
+            zoom=0.1,
+            epochs=150,
+            peak_rate=4e-3,
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -92,36 +136,53 @@ def split_digits() -> tuple[Digits, Digits]:
 # ---------------------------------------------------------------- training
 
 
-def train(digits: Digits) -> zoo.Model:
+def inputs_of(model: zoo.Model, digits: Digits) -> list[Any]:
+    """The scans as the model reads them: the bytes of PNG files, or rows of ink."""
+    if model.record.task == "image-classification":
+        return [png(image) for image in digits.images]
+    return list(digits.images)
+
+
+def train(recipe: Recipe, digits: Digits) -> zoo.Model:
     """A model trained from scratch; the same digits give the same model on the same machine."""
     keras.utils.set_random_seed(TRAIN_SEED)
     tf.config.experimental.enable_op_determinism()
-    model = zoo.load(NAME, pretrained=False)
-    images = model.preprocess(digits.images[..., None])
-    black = images.min()
+    model = zoo.load(recipe.name, pretrained=False)
+    images = model.preprocess(inputs_of(model, digits))
+    black, margin = images.min(), [[recipe.shift] * 2] * 2 + [[0, 0]] * (images.ndim - 3)
 
     def shifted(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        margin = [[SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]]
-        return tf.image.random_crop(
-            tf.pad(image, margin, constant_values=black), image.shape
-        ), label
+        padded = tf.pad(image, margin, constant_values=black)
+        return tf.image.random_crop(padded, image.shape), label
 
     data = tf.data.Dataset.from_tensor_slices((images, digits.labels))
-    data = data.shuffle(len(images)).map(shifted).batch(BATCH)
+    data = data.shuffle(len(images)).map(shifted).batch(recipe.batch)
+    if recipe.turn or recipe.zoom:
+        bend = bent(recipe, black)
+        data = data.map(lambda x, y: (bend(x), y))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        warmup_target=PEAK_RATE,
-        warmup_steps=WARMUP * len(data),
-        decay_steps=(EPOCHS - WARMUP) * len(data),
+        warmup_target=recipe.peak_rate,
+        warmup_steps=recipe.warmup * len(data),
+        decay_steps=(recipe.epochs - recipe.warmup) * len(data),
     )
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=WEIGHT_DECAY), metrics=["accuracy"])
-    model.fit(data, epochs=EPOCHS, shuffle=False, verbose=2)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    model.compile(optimizer, metrics=["accuracy"])
+    model.fit(data, epochs=recipe.epochs, shuffle=False, verbose=2)
     return model
 
 
+def bent(recipe: Recipe, black: float) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Turns and scales the images `[n, h, w]` of a batch, each by chance."""
+    fill = {"fill_mode": "constant", "fill_value": float(black), "data_format": "channels_last"}
+    turn = keras.layers.RandomRotation(recipe.turn, seed=TRAIN_SEED, **fill)
+    zoom = keras.layers.RandomZoom(recipe.zoom, seed=TRAIN_SEED, **fill)
+    return lambda x: zoom(turn(x[..., None], training=True), training=True)[..., 0]
+
+
 def correct(model: zoo.Model, digits: Digits) -> int:
-    """How many digits the model names rightly, from the bytes of PNG files on."""
-    predictions = model.classify([png(image) for image in digits.images], top=1)
+    """How many digits the model names rightly; an image model from the bytes of PNG files on."""
+    predictions = model.classify(inputs_of(model, digits), top=1)
     return sum(
         best.index == label for [best], label in zip(predictions, digits.labels, strict=True)
     )
@@ -164,22 +225,21 @@ def measure(model: zoo.Model, training: Digits, held_out: Digits) -> dict[str, A
     }
 
 
-def save(model: zoo.Model) -> zoo.Model:
+def save(recipe: Recipe, model: zoo.Model) -> zoo.Model:
     """Write the model's folder, and load what was written."""
     model.attach(dataclasses.replace(model.record, report=LoadReport(source=SCRIPT)))
-    return zoo.load(zoo.save(model, WEIGHTS))
+    return zoo.load(zoo.save(model, recipe.weights))
 
 
-def fill_in_card(model: zoo.Model, figures: dict[str, Any]) -> None:
+def fill_in_card(recipe: Recipe, model: zoo.Model, figures: dict[str, Any]) -> None:
     """Put into the card what came out of the training."""
-    data = json.loads(CARD_FILE.read_text("utf-8"))
-    card = data["cards"][NAME]
-    card["weights"]["sha256"] = sha256_of(
-        WEIGHTS / card["weights"].get("file", "model.safetensors")
-    )
+    path = CARDS / recipe.cards
+    data = json.loads(path.read_text("utf-8"))
+    card = data["cards"][recipe.name]
+    card["weights"]["sha256"] = sha256_of(recipe.weights / "model.safetensors")
     card["num_params"] = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     card["published"] = {TEST: figures}
-    CARD_FILE.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
 
 
 def write_samples(held_out: Digits) -> None:
@@ -196,7 +256,7 @@ def write_samples(held_out: Digits) -> None:
 SAMPLES_README = """\
 # Scanned digits
 
-Pictures that `resnet_mini.digits` was not trained on, `<digit>-<place in the data set>.png`, with
+Pictures that the models of digits were not trained on, `<digit>-<place in the data set>.png`, with
 the values 0..16 of the scans stretched to 0..255. They are from E. Alpaydin and C. Kaynak, Optical
 Recognition of Handwritten Digits, UCI Machine Learning Repository,
 https://archive.ics.uci.edu/dataset/80, under the licence CC BY 4.0,
@@ -204,25 +264,28 @@ https://creativecommons.org/licenses/by/4.0/, in scikit-learn's copy.
 """
 
 
-def cross_validate(training: Digits) -> None:
+def cross_validate(recipe: Recipe, training: Digits) -> None:
     """Errors on each third of the training digits, after training on the other two."""
     folds = StratifiedKFold(3, shuffle=True, random_state=SPLIT_SEED)
     for inside, outside in folds.split(training.images, training.labels):
         part, rest = training[inside], training[outside]
-        right, neighbours = correct(train(part), rest), neighbours_correct(part, rest)
+        right, neighbours = correct(train(recipe, part), rest), neighbours_correct(part, rest)
         print(f"of {len(outside)} digits right: {right}, k-nearest-neighbours {neighbours}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("architecture", choices=RECIPES)
     parser.add_argument("--validate", action="store_true", help="cross-validate, write nothing")
+    arguments = parser.parse_args()
+    recipe = RECIPES[arguments.architecture]
     training, held_out = split_digits()
-    if parser.parse_args().validate:
-        cross_validate(training)
+    if arguments.validate:
+        cross_validate(recipe, training)
         return
-    model = save(train(training))
+    model = save(recipe, train(recipe, training))
     figures = measure(model, training, held_out)
-    fill_in_card(model, figures)
+    fill_in_card(recipe, model, figures)
     write_samples(held_out)
     print(json.dumps(figures, indent=1))
 

@@ -76,7 +76,7 @@ def test_version(cli):
         (["cache", "prun"], "There is no verb 'prun'. Did you mean 'prune'?"),
         (["list", "--licence", "mit"], "--license"),
         (["predict", "resnet50", "a.jpg", "--tpo", "3"], "--top"),
-        (["predict", "resnet50"], "Missing argument 'IMAGE...'"),
+        (["predict", "resnet50"], "Missing argument 'INPUT...'"),
         (["predict", "resnet50", "a.jpg", "--top", "0"], "0 is not in the range x>=1"),
         (["list", "--max-params", "many"], "'many' is no number such as 30M, 1.5B, 500k or 30e6."),
         (["list", "--architectures", "--task", "x"], "--architectures goes with PATTERN alone"),

@@ -198,14 +198,15 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
     """What the model will carry: the card with the caller's options in it."""
     classes = getattr(config, "num_classes", None)
     headless = wishes.features_only or classes == 0
-    task = (TASKS[card.task].headless or card.task) if headless else card.task
+    task = family.task(config) if family.task else card.task
+    task = (TASKS[task].headless or task) if headless else task
     if wishes.task is not None and wishes.task != task:
         known = ", ".join(sorted(TASKS))
         raise OptionError(
             f"task={wishes.task!r} cannot be built from {card.name!r}, which does {task}. "
             f"Known tasks: {known}."
         )
-    spec = card.preprocessing
+    spec = card.preprocessing or (family.spec(config) if family.spec else None)
     if isinstance(spec, ImageSpec):
         spec = spec if wishes.input_size is None else spec.at_size(wishes.input_size)
         spec = spec.with_channels(config.in_chans)

@@ -195,6 +195,34 @@ class Model(keras.Model):
         """One float32 vector per input, `[n, dim]`; see the task's `embed`."""
         return self._run("embed", inputs, **options)
 
+    def entities(self, inputs: Any, **options: Any) -> Any:
+        """Spans of text with a label; see the task's `entities`."""
+        return self._run("entities", inputs, **options)
+
+    def forecast(self, inputs: Any, **options: Any) -> Any:
+        """What follows each series; see the task's `forecast`."""
+        return self._run("forecast", inputs, **options)
+
+    def generate(self, prompts: Any, **options: Any) -> Any:
+        """What follows each prompt; see the task's `generate`."""
+        return self._run("generate", prompts, **options)
+
+    def score(self, inputs: Any, **options: Any) -> Any:
+        """Bits per token that the model needs for a text; see the task's `score`."""
+        return self._run("score", inputs, **options)
+
+    def speech_probabilities(self, audio: Any, **options: Any) -> Any:
+        """The probability of speech in each window; see the task's `speech_probabilities`."""
+        return self._run("speech_probabilities", audio, **options)
+
+    def speech_segments(self, audio: Any, **options: Any) -> Any:
+        """Where people speak, in seconds; see the task's `speech_segments`."""
+        return self._run("speech_segments", audio, **options)
+
+    def stream(self, *args: Any, **options: Any) -> Any:
+        """Results piece by piece; see the task's `stream`."""
+        return self._run("stream", *args, **options)
+
     # ------------------------------------------------------------ Keras
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import ConfigError, OptionError, did_you_mean
+from zoo.preprocessing.spec import Spec
 from zoo.weights.mapping import WeightMap
 
 
@@ -57,6 +58,8 @@ class Architecture:
         flatten: nested groups of options that a reference's config may have, such as
             `block_args`: their entries stand for options of their own.
         no_maths: options of a reference's config that change nothing at inference.
+        task: the task of a config, for a family whose configs have several; None: the card's.
+        spec: the preprocessing that follows from a config, for models whose card has none.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Architecture:
     first_conv: Callable[[Any], str] | None = None
     flatten: tuple[str, ...] = ()
     no_maths: tuple[str, ...] = ()
+    task: Callable[[Any], str] | None = None
+    spec: Callable[[Any], Spec | None] | None = None
 
     def read_config(self, data: Mapping[str, Any], *, origin: str) -> Any:
         """Make the config from plain data, strictly.

@@ -1,11 +1,11 @@
-"""The images that a verb is given: folders to files, and what to do with those that are broken."""
+"""The files that a verb is given: folders to files, and what to do with those that are broken."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from zoo.errors import AccessError, DownloadError, InputError, NotFoundError, ZooError
 
@@ -13,16 +13,22 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _UNREADABLE = (InputError, NotFoundError, AccessError, DownloadError)
 
 
-class Images:
-    """Images by path or address. One that cannot be read is reported, and the others go on.
+class Inputs:
+    """Inputs by path or address. One that cannot be read is reported, and the others go on.
 
     Args:
-        inputs: paths, `https://` addresses, and folders, which stand for the images in them.
+        inputs: paths, `https://` addresses, and folders, which stand for the files in them that
+            have one of `suffixes`.
 
     Attributes:
         names: paths and addresses, in the order given, those of a folder sorted.
         failed: how many could not be read so far.
+        noun: what one is called.
+        suffixes: of the files that count in a folder.
     """
+
+    noun: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
     def __init__(self, inputs: Iterable[str]) -> None:
         self.failed = 0
@@ -31,11 +37,11 @@ class Images:
     def through(
         self, verb: Callable[[list[str]], Iterable[Any]], batch_size: int
     ) -> Iterator[tuple[str, Any]]:
-        """Each image that can be read, and what `verb` gives for it.
+        """Each input that can be read, and what `verb` gives for it.
 
         Args:
-            verb: takes a list of images, gives one result for each.
-            batch_size: images for one call; after a failure the batch is done one by one.
+            verb: takes a list of inputs, gives one result for each.
+            batch_size: inputs for one call; after a failure the batch is done one by one.
         """
         for start in range(0, len(self.names), batch_size):
             batch = self.names[start : start + batch_size]
@@ -62,11 +68,12 @@ class Images:
         if not path.is_dir():
             self._report(NotFoundError(f"{entry} is not there."))
             return []
-        files = (file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        files = (file for file in path.iterdir() if file.suffix.lower() in self.suffixes)
         found = sorted(str(file) for file in files if file.is_file())
         if not found:
-            kinds = ", ".join(SUFFIXES)
-            self._report(NotFoundError(f"The folder {entry} has no image in it ({kinds})."))
+            kinds = ", ".join(self.suffixes)
+            message = f"The folder {entry} has no {self.noun} in it ({kinds})."
+            self._report(NotFoundError(message))
         return found
 
     def _report(self, error: ZooError) -> None:
@@ -76,8 +83,24 @@ class Images:
         tqdm.write(f"Skipped: {error}", file=sys.stderr)  # it goes round a bar
 
 
-def progress(results: Iterator[tuple[str, Any]], total: int) -> Iterator[tuple[str, Any]]:
+class Images(Inputs):
+    """Pictures."""
+
+    noun = "image"
+    suffixes = SUFFIXES
+
+
+class Recordings(Inputs):
+    """Audio files."""
+
+    noun = "recording"
+    suffixes = (".wav",)
+
+
+def progress(
+    results: Iterator[tuple[str, Any]], total: int, noun: str = Images.noun
+) -> Iterator[tuple[str, Any]]:
     """The results with a bar on standard error, if that is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(results, total=total, unit="image", leave=False, disable=None)
+    return tqdm(results, total=total, unit=noun, leave=False, disable=None)

@@ -85,6 +85,59 @@ class Conv2D(PlainAttributes, keras.layers.Conv2D):
         return super().get_config() | {"pad": self.pad, "standardize": self.standardize}
 
 
+@register
+class Conv1D(PlainAttributes, keras.layers.Conv1D):
+    """1-D convolution, channels last, zeros of equal width at both ends.
+
+    Takes `[n, t, c]`, gives `[n, t', filters]` with
+    `t' = (t + 2 * pad - dilation * (kernel_size - 1) - 1) // stride + 1`.
+
+    Args:
+        pad: zeros at each end; None is `same_padding(kernel_size, stride, dilation)`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        *,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        pad: int | None = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        kernel_size, strides, dilation_rate = map(_one, (kernel_size, strides, dilation_rate))
+        if pad is None:
+            pad = same_padding(kernel_size, strides, dilation_rate)
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=strides,
+            dilation_rate=dilation_rate,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer or he_fan_out(),
+            **{**kwargs, "padding": "valid", "data_format": "channels_last"},
+        )
+        self.pad = pad
+
+    def call(self, inputs):
+        if self.pad:
+            inputs = ops.pad(inputs, ((0, 0), (self.pad, self.pad), (0, 0)))
+        return super().call(inputs)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        size = input_shape[1]
+        if size is not None:
+            extent = self.dilation_rate[0] * (self.kernel_size[0] - 1) + 1
+            size = (size + 2 * self.pad - extent) // self.strides[0] + 1
+        return (input_shape[0], size, self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"pad": self.pad}
+
+
 def _one(value: Any) -> int:
     """The side of a square given as a number or, in a saved config, as a pair."""
     if isinstance(value, (list, tuple)):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from zoo.preprocessing.spec import ImageSpec, SequenceSpec, Spec
+from zoo.preprocessing.spec import AudioSpec, ImageSpec, SequenceSpec, Spec
 
 _HOMES: dict[type[Spec], str] = {
     ImageSpec: "image.ImagePreprocessor",
+    AudioSpec: "audio.AudioPreprocessor",
     SequenceSpec: "sequence.SequencePreprocessor",
 }
 SPECS: dict[str, type[Spec]] = {spec.kind: spec for spec in _HOMES}

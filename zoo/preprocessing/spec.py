@@ -225,6 +225,52 @@ class ImageSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AudioSpec(Spec):
+    """Recordings of one channel, cut into windows that follow one another.
+
+    Attributes:
+        sampling_rate: samples per second, in Hz.
+        window: samples of one window, which gives one output.
+        context: samples before each window that the model sees with it; zeros before the first.
+
+    Raises:
+        ConfigError: a value that no recording can be prepared with.
+    """
+
+    kind: ClassVar[str] = "audio"
+
+    sampling_rate: int = 16_000
+    window: int = 512
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("sampling_rate", 1), ("window", 1), ("context", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigError(
+                    f"{name} is {value!r}; a whole number of at least {least} was expected."
+                )
+        if self.context > self.window:
+            raise ConfigError(
+                f"context is {self.context} samples and window {self.window}: the context is the "
+                "end of the window before, and cannot be longer."
+            )
+
+    @property
+    def summary(self) -> str:
+        return f"{self.sampling_rate} Hz, windows of {self.window} samples"
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        span = 1000 * self.window / self.sampling_rate
+        context = f", each after {self.context} samples of context" if self.context else ""
+        yield "Input", f"audio of {self.sampling_rate} Hz, one channel"
+        yield "  windows", f"{self.window} samples ({span:g} ms){context}"
+
+    def noise(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(2, 16, self.context + self.window))
+
+
+@dataclass(frozen=True, kw_only=True)
 class SequenceSpec(Spec):
     """Sequences of one step after another: of tokens, or of numbers.
 
@@ -258,7 +304,7 @@ class SequenceSpec(Spec):
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "mean", "std"):
-            if isinstance(getattr(self, name), list):  # as JSON gives them
+            if isinstance(getattr(self, name), list | str):  # as JSON gives them; text: characters
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if (self.vocabulary is None) == (self.features is None):
             raise ConfigError(

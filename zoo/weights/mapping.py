@@ -292,4 +292,7 @@ def torch_rows(*, pointwise: tuple[str, ...] = ()) -> tuple[Row, ...]:
     )
 
 
+# The parameters of `torch.nn.LSTM` and `GRU`, which zoo's layers hold as they are.
+RECURRENT_ROWS = (Row("*.weight_*", "*.weight_*"), Row("*.bias_*", "*.bias_*"))
+
 BATCHES_TRACKED = Constant("*.moving_mean", "*.num_batches_tracked", np.int64(0))

@@ -1,76 +1,241 @@
-"""`zoo predict`: what is on images."""
+"""`zoo predict`: what is on images, and where people speak in recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from zoo.cli.group import FAILED, Verb
-from zoo.cli.images import Images, progress
+from zoo.cli.images import Images, Inputs, Recordings, progress
 from zoo.cli.models import load
 from zoo.cli.options import FILE, json_option, model_options, source_options
 from zoo.cli.output import print_json, print_table
-from zoo.errors import InputError, NotFoundError, OptionError
+from zoo.errors import InputError, NotFoundError, OptionError, ZooError
 
 if TYPE_CHECKING:
     from zoo.model import Model
 
+Results = Iterator[tuple[str, Any]]
+
 
 @click.command("predict", cls=Verb)
 @click.argument("name")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes each.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes each (images)."
+)
 @click.option("--labels", type=FILE, metavar="FILE", help="Names of the classes, one per line.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Probability from which a window is speech (recordings).",
+)
+@click.option(
+    "--plot", type=FILE, metavar="FILE.png", help="Draw a recording and its speech into this file."
+)
 @model_options
 @source_options()
 @json_option(
     "an array of objects with image and predictions, an array of objects with label, index and "
-    "score (0 to 1), best first"
+    "score (0 to 1), best first; of recordings, with recording, seconds and segments, an array of "
+    "objects with start and end in seconds"
 )
 @click.pass_context
 def command(
     ctx: click.Context,
     name: str,
-    images: tuple[str, ...],
-    top: int,
+    inputs: tuple[str, ...],
     labels: Path | None,
-    batch_size: int,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what is on images, with probabilities.
+    """Say what is on images, or where people speak in recordings.
 
-    IMAGE is a file, an https address, or a folder, which stands for the images that lie in it.
-    An image that cannot be read is reported and the others go on; the exit code is then 1.
+    INPUT is a file, an https address (of an image), or a folder, which stands for the images or
+    WAV files that lie in it. One that cannot be read is reported and the others go on; the exit
+    code is then 1.
 
     \b
     Examples:
       zoo predict resnet50 cat.jpg dog.png
       zoo predict resnet50 photos/ --top 1 --json > predictions.json
       zoo predict ./my_checkpoint photo.jpg --labels classes.txt
+      zoo predict silero_vad talk.wav --plot talk.png
     """
-    chosen = Images(images)
-    results: Iterator[tuple[str, Any]] = iter(())
+    own = {key: options.pop(key) for key in ("top", "threshold", "plot", "batch_size")}
+    chosen = _media(name, inputs, options)(inputs)
+    kind = IMAGES
+    results: Results = iter(())
     if chosen.names:
         model = _load(name, labels, options)
-        classify = partial(model.classify, top=top, batch_size=batch_size)
-        results = chosen.through(classify, batch_size)
+        kind = KINDS.get(str(model.task and model.task.name), IMAGES)
+        _refuse_options(ctx, kind, model)
+        results = kind.run(model, chosen, own)
     if as_json:
-        waiting = progress(results, len(chosen.names))
-        print_json([{"image": i, "predictions": list(map(asdict, p))} for i, p in waiting])
+        noun = kind.media.noun
+        waiting = progress(results, len(chosen.names), noun)
+        print_json([{noun: name} | kind.data(result) for name, result in waiting])
     else:
-        for image, predictions in results:
-            _print(image, predictions)
+        for name, result in results:
+            click.echo(click.style(click.format_filename(name), bold=True))
+            kind.show(result)
+            click.echo()
     if chosen.failed:
         ctx.exit(FAILED)
 
 
-def _load(name: str, labels: Path | None, options: dict[str, Any]) -> Model:
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the verb does with the models of one task.
+
+    Attributes:
+        media: the kind of files that they take.
+        options: those of the command that are for this task.
+        run: from a model, its inputs and these options to the results.
+        data: a result as JSON data.
+        show: prints a result for people.
+    """
+
+    media: type[Inputs]
+    options: frozenset[str]
+    run: Callable[[Model, Inputs, Mapping[str, Any]], Results]
+    data: Callable[[Any], dict[str, Any]]
+    show: Callable[[Any], None]
+
+
+# ---------------------------------------------------------------- images
+
+
+def _classify(model: Model, images: Inputs, options: Mapping[str, Any]) -> Results:
+    verb = partial(model.classify, top=options["top"], batch_size=options["batch_size"])
+    return images.through(verb, options["batch_size"])
+
+
+def _show_classes(predictions: list[Any]) -> None:
+    rows = [(f"{100 * p.score:6.2f} %", p.index, p.label) for p in predictions]
+    print_table(("score", "index", "label"), rows, right=["score", "index"])
+
+
+IMAGES = Kind(
+    media=Images,
+    options=frozenset({"top", "labels", "batch_size"}),
+    run=_classify,
+    data=lambda predictions: {"predictions": list(map(asdict, predictions))},
+    show=_show_classes,
+)
+
+
+# ---------------------------------------------------------------- recordings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Speech:
+    """Speech in one recording; times in seconds."""
+
+    seconds: float
+    segments: list[Any]
+
+
+def _find_speech(model: Model, recordings: Inputs, options: Mapping[str, Any]) -> Results:
+    from zoo.cli.plots import require_matplotlib
+
+    plot, threshold = options["plot"], options["threshold"]
+    if plot is not None:
+        require_matplotlib()
+        if len(recordings.names) > 1:
+            found = len(recordings.names)
+            raise OptionError(f"--plot draws one recording; {found} were given.")
+
+    def one(names: list[str]) -> list[_Speech]:
+        (name,) = names
+        return [_speech(model, name, threshold, plot)]
+
+    return recordings.through(one, 1)
+
+
+def _speech(model: Model, name: str, threshold: float, plot: Path | None) -> _Speech:
+    from zoo.cli.plots import save_figure, speech_figure
+
+    task: Any = model.task
+    spec = model.preprocess.spec
+    samples = model.preprocess.read(name)
+    probabilities = task.speech_probabilities(samples)
+    segments = task.find_segments(probabilities, len(samples), threshold=threshold)
+    if plot is not None:
+        figure = speech_figure(
+            samples,
+            probabilities,
+            segments,
+            sampling_rate=spec.sampling_rate,
+            window=spec.window,
+            threshold=threshold,
+            title=click.format_filename(name, shorten=True),
+        )
+        save_figure(figure, plot)
+    return _Speech(seconds=len(samples) / spec.sampling_rate, segments=segments)
+
+
+def _show_speech(speech: _Speech) -> None:
+    rows = [(f"{s.start:.2f}", f"{s.end:.2f}", f"{s.end - s.start:.2f}") for s in speech.segments]
+    if rows:
+        print_table(("start", "end", "seconds"), rows, right=["start", "end", "seconds"])
+    total = sum(s.end - s.start for s in speech.segments)
+    click.echo(f"speech in {total:.2f} of {speech.seconds:.2f} seconds")
+
+
+RECORDINGS = Kind(
+    media=Recordings,
+    options=frozenset({"threshold", "plot"}),
+    run=_find_speech,
+    data=asdict,
+    show=_show_speech,
+)
+
+KINDS = {"image-classification": IMAGES, "voice-activity-detection": RECORDINGS}
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _media(name: str, inputs: tuple[str, ...], source: Mapping[str, Any]) -> type[Inputs]:
+    """The kind of files that the model takes, which tells what counts in a folder.
+
+    A name that cannot be found is not told of here: loading it does that, if there is anything to
+    load it for.
+    """
+    from zoo.pulling import find
+    from zoo.registry.registry import is_name
+    from zoo.weights.handle import Source, parse_handle
+
+    if not any(Path(entry).is_dir() for entry in inputs):
+        return Images
+    where = Source(**{field.name: source[field.name] for field in fields(Source)})
+    try:
+        card, _ = find(parse_handle(name, is_name), where)
+    except ZooError:
+        return Images
+    return KINDS.get(card.task, IMAGES).media
+
+
+def _refuse_options(ctx: click.Context, kind: Kind, model: Model) -> None:
+    """Options of another kind were given to no effect: say so."""
+    for option in sorted(set().union(*(k.options for k in KINDS.values())) - kind.options):
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"--{option.replace('_', '-')} is not for models that do "
+                f"{model.task and model.task.name}, such as {model.name!r}."
+            )
+
+
+def _load(name: str, labels: Path | None, options: Mapping[str, Any]) -> Model:
     names = None if labels is None else _read_labels(labels)
     model = load(name, labels=names, **options)
     if names and model.load_report and model.load_report.fresh:
@@ -90,10 +255,3 @@ def _read_labels(path: Path) -> list[str]:
         raise InputError(
             f"--labels {path} cannot be read as a text of one class per line: {error}."
         ) from error
-
-
-def _print(image: str, predictions: list[Any]) -> None:
-    click.echo(click.style(click.format_filename(image), bold=True))
-    rows = [(f"{100 * p.score:6.2f} %", p.index, p.label) for p in predictions]
-    print_table(("score", "index", "label"), rows, right=["score", "index"])
-    click.echo()

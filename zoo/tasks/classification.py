@@ -1,0 +1,130 @@
+"""Classes of inputs of any kind, and the vectors that a classifier has before its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.errors import InputError, TaskError
+from zoo.tasks.base import Task, compiled, softmax
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One class of a classification.
+
+    Attributes:
+        label: name of the class.
+        index: its place in the logits.
+        score: probability, 0..1.
+    """
+
+    label: str
+    index: int
+    score: float
+
+
+class HostTask(Task):
+    """What tasks with preprocessing on the host share: that, then the compiled pass, in batches."""
+
+    def items(self, inputs: Any) -> Sequence[Any] | np.ndarray:
+        """The single inputs of one input or many."""
+        raise NotImplementedError
+
+    def outputs(
+        self, inputs: Any, batch_size: int, verb: str, tensor: Any = None, key: str = "outputs"
+    ) -> Iterator[np.ndarray]:
+        """What the model gives for each batch of the inputs; see `compiled` for `tensor`."""
+        model = self.model
+        if model.preprocess is None:
+            raise TaskError(
+                f"{model.name!r} has no preprocessing on its card; call the model on a batch "
+                "that you prepared yourself."
+            )
+        forward = compiled(model, tensor, key)
+        for batch in self.batches(self.items(inputs), batch_size, verb):
+            yield np.asarray(forward(model.preprocess(batch)))
+
+    def known_labels(self) -> tuple[str, ...]:
+        """The names of the classes.
+
+        Raises:
+            TaskError: they are not known.
+        """
+        if self.model.labels is None:
+            raise TaskError(
+                f"{self.model.name!r} has no known labels, so its classes have no names. Use "
+                "embed() for features, call the model for logits, or load it with labels=[...]."
+            )
+        return self.model.labels
+
+
+class Classification(HostTask):
+    """Inputs to classes: `classify` and `embed`."""
+
+    verbs = ("classify", "embed")
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def classify(
+        self, inputs: Any, top: int = 5, *, batch_size: int = 32
+    ) -> list[list[Prediction]]:
+        """The `top` most probable classes of each input, best first.
+
+        Args:
+            inputs: one input or a sequence of them, in any form that `preprocess` takes.
+            top: classes per input; more than there are gives all.
+            batch_size: inputs per pass.
+
+        Raises:
+            TaskError: the model has no labels.
+            InputError: an input of another kind, or `top` below 1.
+        """
+        labels = self.known_labels()
+        if top < 1:
+            raise InputError(f"top must be at least 1; got {top}.")
+        results: list[list[Prediction]] = []
+        for logits in self.outputs(inputs, batch_size, "classify"):
+            results.extend(_best(row, labels, top) for row in softmax(logits))
+        return results
+
+    def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
+        """Features before the head, float32 `[n, dim]`."""
+        tensor = self.model.embedding_tensor
+        rows = self.outputs(inputs, batch_size, "embed", tensor, "embedding")
+        return _stacked(rows, tensor.shape[-1])
+
+
+class Features(HostTask):
+    """Inputs to features: a model with no head."""
+
+    verbs = ("embed",)
+
+    def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
+        """Pooled features, float32 `[n, dim]`.
+
+        Raises:
+            TaskError: the model gives maps (`features_only`), which have no pooled form.
+        """
+        if self.model.feature_info is not None:
+            raise TaskError(
+                f"{self.model.name!r} was loaded with features_only and gives maps. Call it on "
+                "preprocess(images), or load it with num_classes=0 for one vector per image."
+            )
+        rows = self.outputs(inputs, batch_size, "embed")
+        return _stacked(rows, self.model.output_shape[-1])
+
+
+def _best(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[Prediction]:
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [Prediction(label=labels[i], index=int(i), score=float(probabilities[i])) for i in order]
+
+
+def _stacked(rows: Any, width: int) -> np.ndarray:
+    rows = [np.asarray(r, np.float32) for r in rows]
+    return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)

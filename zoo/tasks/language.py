@@ -1,0 +1,149 @@
+"""Tasks of language models: text that goes on, and how well a model foresees a text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from zoo.errors import InputError, OptionError
+from zoo.tasks.base import Task, softmax
+from zoo.tasks.recurrent import empty_states, stateful
+from zoo.tasks.sampling import Sampling
+
+_PIECE = 1024  # tokens per pass of a long text
+
+
+class RecurrentGeneration(Task):
+    """Language models that read token after token: `generate`, `stream` and `score`."""
+
+    name = "text-generation"
+    verbs = ("generate", "stream", "score")
+    example = 'model.generate("Return ")'
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        max_new_tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        seed: int | None = None,
+    ) -> str | list[str]:
+        """What follows each prompt.
+
+        Args:
+            prompts: a text, which gives a text, or a list, which gives a list.
+            max_new_tokens: tokens to add at most.
+            temperature, top_k, top_p: see `Sampling`; a temperature of 0 is greedy.
+            stop: texts that end the generation; they are not part of the result.
+            seed: of the draws; the same seed gives the same texts on the same machine.
+
+        Raises:
+            InputError: an empty prompt, or one with tokens that the model does not know.
+            OptionError: an option out of range.
+        """
+        options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "stop": stop,
+        }
+        options |= {"top_k": top_k, "top_p": top_p}
+        many = [prompts] if isinstance(prompts, str) else list(prompts)
+        seeds = np.random.SeedSequence(seed).spawn(len(many))
+        pairs = zip(many, seeds, strict=True)
+        texts = ["".join(self.stream(p, seed=s, **options)) for p, s in pairs]
+        return texts[0] if isinstance(prompts, str) else texts
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 100,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: str | Sequence[str] = (),
+        seed: Any = None,
+    ) -> Iterator[str]:
+        """The same, piece by piece as it comes: `for piece in model.stream(prompt)`."""
+        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        if max_new_tokens < 0:
+            raise OptionError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
+        stops = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
+        ids = self.model.preprocess(prompt)
+        pieces = self._pieces(ids, sampling, np.random.default_rng(seed), max_new_tokens)
+        return _until(pieces, stops)
+
+    def _pieces(
+        self, ids: np.ndarray, sampling: Sampling, rng: np.random.Generator, count: int
+    ) -> Iterator[str]:
+        *_, (logits, states) = self._passes(ids)
+        run, spec = stateful(self.model), self.model.preprocess.spec
+        separator = " " if spec.level == "word" else ""
+        for _ in range(count):
+            token = sampling.draw(logits[0, -1], rng)
+            yield separator + spec.vocabulary[token]
+            out, states = run(np.array([[token]], np.int32), states)
+            logits = np.asarray(out)
+
+    def score(self, texts: str | Sequence[str]) -> float | list[float]:
+        """Bits per token that the model needs for a text: the mean of -log2 of the probability that
+        it gave to each token but the first. Less is better.
+
+        Args:
+            texts: a text, which gives a number, or a list, which gives a list.
+
+        Raises:
+            InputError: a text of fewer than two tokens, or with unknown ones.
+        """
+        many = [texts] if isinstance(texts, str) else list(texts)
+        scores = [self._score(text) for text in many]
+        return scores[0] if isinstance(texts, str) else scores
+
+    def _score(self, text: str) -> float:
+        ids = self.model.preprocess(text)
+        if ids.shape[1] < 2:
+            raise InputError("A score takes a text of at least two tokens.")
+        bits, start = 0.0, 1
+        for logits, _ in self._passes(ids[:, :-1]):
+            wanted = ids[0, start : start + logits.shape[1]]
+            given = softmax(logits[0])[np.arange(len(wanted)), wanted]
+            bits -= float(np.log2(np.maximum(given.astype(np.float64), 1e-30)).sum())
+            start += len(wanted)
+        return bits / (ids.shape[1] - 1)
+
+    def _passes(self, ids: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+        """Logits `[1, t, vocabulary]` and states after each piece of one long sequence `[1, t]`."""
+        run, states = stateful(self.model), empty_states(self.model, 1)
+        pieces = math.ceil(ids.shape[1] / _PIECE)
+        for number in self.batches(range(pieces), 1, "read"):
+            piece = ids[:, number[0] * _PIECE : (number[0] + 1) * _PIECE]
+            logits, states = run(piece, states)
+            yield np.asarray(logits), states
+
+
+def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces up to the first of the texts that end them, which may lie across several."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        ends = [place for text in stops if (place := held.find(text)) >= 0]
+        if ends:
+            yield held[: min(ends)]
+            return
+        # what may be the beginning of an end is held back
+        keep = max((k for t in stops for k in range(len(t)) if held.endswith(t[:k])), default=0)
+        if held[: len(held) - keep]:
+            yield held[: len(held) - keep]
+        held = held[len(held) - keep :]
+    if held:
+        yield held

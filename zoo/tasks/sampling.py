@@ -1,0 +1,48 @@
+"""The choice of the next token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zoo.errors import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a token is drawn from logits.
+
+    Attributes:
+        temperature: logits are divided by it; 0 takes the most probable token.
+        top_k: only this many most probable tokens; None is all.
+        top_p: only the most probable tokens that together reach this probability.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise OptionError(f"temperature must be 0 or more; got {self.temperature}.")
+        if self.top_k is not None and self.top_k < 1:
+            raise OptionError(f"top_k must be at least 1; got {self.top_k}.")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p must be above 0 and at most 1; got {self.top_p}.")
+
+    def draw(self, logits: np.ndarray, rng: np.random.Generator) -> int:
+        """A token from logits `[vocabulary]`."""
+        if self.temperature == 0:
+            return int(logits.argmax())
+        scaled = logits.astype(np.float64) / self.temperature
+        order = np.argsort(-scaled, kind="stable")[: self.top_k]
+        weights = np.exp(scaled[order] - scaled[order[0]])
+        weights /= weights.sum()
+        if self.top_p is not None:
+            kept = int(np.searchsorted(np.cumsum(weights), self.top_p)) + 1
+            order, weights = order[:kept], weights[:kept] / weights[:kept].sum()
+        return int(rng.choice(order, p=weights))
