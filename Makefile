@@ -41,6 +41,8 @@ cards: $(VENV)/.parity
 
 goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py
+	$(BIN)/python scripts/make_audio_goldens.py
+	$(BIN)/python scripts/make_sequence_goldens.py
 
 clean:
 	rm -rf $(VENV) $(OLD_CLIENT) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache

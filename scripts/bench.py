@@ -1,6 +1,9 @@
 """Compare zoo with its peers: load time, peak memory and speed of inference, on this machine.
 
-    python scripts/bench.py [--only load|inference] [--models MODEL ...] [--repeats N] [--json FILE]
+    python scripts/bench.py [--only KIND ...] [--models MODEL ...] [--repeats N] [--json FILE]
+
+Kinds are `load` and `inference` of the image models, `lstm` (two layers of 512 over 256 steps, run
+and trained, and the load of a language model) and `speech` (silero_vad beside onnxruntime).
 
 Every figure comes from a process of its own, and the contenders take turns (A B C A B C ...), so
 that a busy machine is as busy for each; tables give medians with the least and the most. Loading is
@@ -24,12 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks import recurrent
 from benchmarks.contenders import LOADERS, RUNNERS
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 PACKAGES = ("tfzoo", "tensorflow", "keras", "keras-hub", "timm", "torch", "numpy")
+KINDS = ("load", "inference", "lstm", "speech")
 TIMEOUT = 900  # seconds for one measurement
 
 # what zoo sets out to reach
@@ -44,20 +49,24 @@ console = Console()
 
 def main() -> None:
     options = _options()
-    kinds = [options.only] if options.only else ["load", "inference"]
+    kinds = options.only or KINDS
     report: dict[str, Any] = {"machine": machine(), "versions": versions(), "models": {}}
     for title in ("machine", "versions"):
         console.print(", ".join(f"{k} {v}" for k, v in report[title].items()), highlight=False)
-    for model in options.models:
+    for model in options.models if {"load", "inference"} & set(kinds) else ():
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as folder:
             report["models"][model] = compare(model, Path(folder), kinds, options.repeats)
+    if "lstm" in kinds:
+        report["lstm"] = compare_lstm(options.repeats)
+    if "speech" in kinds:
+        subprocess.run([sys.executable, Path(__file__).parent / "benchmarks/audio.py"], check=False)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--only", choices=("load", "inference"))
+    parser.add_argument("--only", choices=KINDS, nargs="+")
     parser.add_argument("--models", nargs="+", default=["resnet50"], help="names in timm")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, each with every contender")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
@@ -84,7 +93,25 @@ def compare(model: str, folder: Path, kinds: Sequence[str], repeats: int) -> dic
         print_load(model, size, found["load"], agreement)
     if "inference" in kinds:
         found["inference"] = rounds("inference", dict.fromkeys(RUNNERS, folder / "timm"), repeats)
-        print_inference(model, found["inference"])
+        print_speed(f"Running {model}, float32, 224 x 224", "images", found["inference"])
+    return found
+
+
+def compare_lstm(repeats: int) -> dict[str, Samples]:
+    """LSTM layers beside those of others, and the load of a language model; prints the tables."""
+    found: dict[str, Samples] = {}
+    shape = f"{recurrent.LAYERS} x {recurrent.WIDTH}, {recurrent.STEPS} steps, float32"
+    with tempfile.TemporaryDirectory(prefix="zoo-bench-") as name:
+        folder = Path(name)
+        for kind, title in (("lstm", "Running"), ("lstm_training", "Gradients of")):
+            contenders = dict.fromkeys(recurrent.RUNNERS, folder)
+            found[kind] = rounds(kind, contenders, repeats)
+            print_speed(f"{title} an LSTM, {shape}", "sequences", found[kind])
+        measure("language_model", "zoo", folder)
+        contenders = dict.fromkeys(recurrent.LOADERS, folder)
+        found["load"] = rounds("lstm_load", contenders, repeats)
+        size = (folder / "model.safetensors").stat().st_size / 1e6
+        print_load("an AWD-LSTM", size, found["load"], {})
     return found
 
 
@@ -149,7 +176,7 @@ def print_load(
         table.add_column(title, justify="right" if title else "left")
     for name, runs in samples.items():
         figures = [spread(runs, key, form) for key, form in _LOAD_FIGURES]
-        table.add_row(name, *figures, f"{agreement[name]:.0e}")
+        table.add_row(name, *figures, f"{agreement[name]:.0e}" if agreement else "")
     console.print(table)
     peers = [name for name, runs in samples.items() if name != "zoo" and runs]
     if not peers or not samples["zoo"]:
@@ -168,18 +195,18 @@ def print_load(
 _LOAD_FIGURES = (("seconds", ".2f"), ("cpu_seconds", ".2f"), ("peak_mb", ".0f"))
 
 
-def print_inference(model: str, samples: Samples) -> None:
-    table = Table(title=f"Running {model}, float32, 224 x 224")
-    for title in ("", "batch", "images / s", "CPU ms / image", "zoo is faster by"):
+def print_speed(heading: str, noun: str, samples: Samples) -> None:
+    table = Table(title=heading)
+    for title in ("", "batch", f"{noun} / s", "CPU ms for one", "zoo is faster by"):
         table.add_column(title, justify="right" if title else "left")
     batches = next((list(runs[0]) for runs in samples.values() if runs), [])
     for batch in batches:
         by_batch = {name: [run[batch] for run in runs] for name, runs in samples.items()}
         ours = next(iter(by_batch.values()))
         for name, runs in by_batch.items():
-            speed = spread(runs, "images_per_second", ".1f")
-            cpu = spread(runs, "cpu_ms_per_image", ".0f")
-            ratio = paired_ratio(ours, runs, "images_per_second")
+            speed = spread(runs, "per_second", ".1f")
+            cpu = spread(runs, "cpu_ms", ".0f")
+            ratio = paired_ratio(ours, runs, "per_second")
             table.add_row(name, batch, speed, cpu, f"{ratio:.2f}" if ours is not runs else "")
         table.add_section()
     console.print(table)

@@ -64,6 +64,8 @@ class Recipe:
         turn, zoom: parts of a full turn, and of its size, by which a digit may be turned each way
             and scaled.
         peak_rate: learning rate after `warmup` epochs; it falls to 0 along a cosine.
+        average: momentum of the moving average of the weights that is kept in the end; None: the
+            last weights.
     """
 
     architecture: str
@@ -76,6 +78,7 @@ class Recipe:
     peak_rate: float = 5e-3
     warmup: int = 3
     weight_decay: float = 1e-2
+    average: float | None = None
 
     @property
     def name(self) -> str:
@@ -96,8 +99,10 @@ RECIPES = {
             shift=1,
             turn=0.03,
             zoom=0.1,
-            epochs=150,
+            epochs=200,
             peak_rate=4e-3,
+            weight_decay=5e-2,
+            average=0.99,
         ),
     )
 }
@@ -166,7 +171,8 @@ def train(recipe: Recipe, digits: Digits) -> zoo.Model:
         warmup_steps=recipe.warmup * len(data),
         decay_steps=(recipe.epochs - recipe.warmup) * len(data),
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    averaging = {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, **averaging)
     model.compile(optimizer, metrics=["accuracy"])
     model.fit(data, epochs=recipe.epochs, shuffle=False, verbose=2)
     return model

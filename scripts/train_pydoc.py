@@ -1,6 +1,6 @@
 """Train `lstm_lm_mini.pydoc`, the language model that ships with zoo, and fill in its card.
 
-    python scripts/train_pydoc.py                # half an hour on two cores
+    python scripts/train_pydoc.py                # a quarter of an hour on two cores
     python scripts/train_pydoc.py --epochs 1     # a first look
 
 It reads characters: the documentation strings of Python's standard library, of the version that
@@ -51,7 +51,7 @@ HELD_OUT_LENGTH = 120_000  # characters
 RARE = 40  # characters that come more seldom are left out
 STEPS = 128  # characters of a sequence
 BATCH = 32
-EPOCHS = 7
+EPOCHS = 4
 PEAK_RATE = 4e-3
 WARMUP = 300  # batches
 WEIGHT_DECAY = 1e-2

@@ -41,12 +41,14 @@ def layer(request):
     return layer
 
 
-def test_the_compiled_loop_equals_the_plain_one(layer, monkeypatch):
+@pytest.mark.parametrize("way", ["plain", "of Keras"])
+def test_all_ways_give_the_same(layer, way, monkeypatch):
     mask = tf.sequence_mask(LENGTHS, STEPS)
     compiled = arrays(layer(sequences(), step_mask=mask, return_state=True))
-    monkeypatch.setattr(kernels, "has_loops", lambda: False)
-    plain = arrays(layer(sequences(), step_mask=mask, return_state=True))
-    for ours, expected in zip(compiled, plain, strict=True):
+    monkeypatch.setattr(kernels, "has_loops", lambda: way == "of Keras")
+    monkeypatch.setattr(kernels, "has_cudnn", lambda: way == "of Keras")
+    others = arrays(layer(sequences(), step_mask=mask, return_state=True))
+    for ours, expected in zip(compiled, others, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-14)
 
 

@@ -6,6 +6,9 @@ import json
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
+import synthetic
+import synthetic_sequences
 
 import zoo
 from zoo.errors import ConfigError, InputError, OptionError, TaskError
@@ -14,6 +17,8 @@ from zoo.preprocessing.spec import SequenceSpec
 from zoo.registry.card import from_data, to_data
 from zoo.tasks.sequence import Entity, QuantileLoss
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")
+GOLDEN = synthetic.read_golden("sequences.json")
 LETTERS = SequenceSpec(vocabulary=("_", "a", "b", "c", "?"), unknown="?", padding="_")
 WORDS = SequenceSpec(vocabulary=("<pad>", "Ada", "met", "Bob", "Lovelace"), level="word")
 PAIRS = SequenceSpec(features=2, mean=(1.0, 2.0), std=(2.0, 4.0), padding_value=0.0)
@@ -245,3 +250,19 @@ def test_it_publishes_through_the_gate(hub, tmp_path):
     x = np.ones((1, 4, 3), "float32")
     assert np.array_equal(model(x), again(x))
     assert again.card.license == "mit"
+
+
+# ---------------------------------------------------------------- the reference's outputs
+
+
+@pytest.mark.parametrize("name", synthetic_sequences.CASES)
+def test_outputs_are_the_references(name, tmp_path):
+    golden, case = GOLDEN["cases"][name], synthetic_sequences.CASES[name]
+    shapes = {k: tuple(v) for k, v in golden["tensors"].items()}
+    tensors = synthetic_sequences.tensors(shapes)
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(tensors, path)
+    model = zoo.load(case.architecture, weights=path, dtype="float64", **case.options)
+    ours, theirs = np.asarray(model(case.inputs())), np.array(golden["outputs"])
+    assert ours.shape == theirs.shape
+    assert np.linalg.norm(ours - theirs) < 1e-9 * np.linalg.norm(theirs)

@@ -2,6 +2,7 @@
 
 python -m benchmarks.measure (timm | keras_hub) MODEL FOLDER     writes the files
 python -m benchmarks.measure (logits | load | inference) CONTENDER FOLDER
+python -m benchmarks.measure (lstm | lstm_training | lstm_load) CONTENDER FOLDER
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import recurrent
 from benchmarks.contenders import LOADERS, RUNNERS, Images, write_keras_hub, write_timm
 
 SIZE = 224
@@ -26,7 +28,15 @@ SECONDS = 3.0  # how long one batch size is run, at least
 
 def load(contender: str, folder: Path) -> dict[str, float]:
     """Seconds and CPU seconds of one load, and its peak memory above the imports in MB."""
-    load_model = LOADERS[contender].prepare(folder)
+    return _loading(LOADERS[contender].prepare(folder))
+
+
+def lstm_load(contender: str, folder: Path) -> dict[str, float]:
+    """The same of a language model."""
+    return _loading(recurrent.LOADERS[contender](folder))
+
+
+def _loading(load_model: Callable[[], Any]) -> dict[str, float]:
     before = resident()
     cpu, start = time.process_time(), time.perf_counter()
     model = load_model()
@@ -44,9 +54,25 @@ def logits(contender: str, folder: Path) -> dict[str, list]:
 
 
 def inference(contender: str, folder: Path) -> dict[str, dict[str, float]]:
-    """Images per second and CPU milliseconds per image, by batch size."""
+    """Images per second and CPU milliseconds for each, by batch size."""
     bind = RUNNERS[contender](folder)
     return {str(batch): _throughput(bind(_images(batch)), batch) for batch in BATCHES}
+
+
+def lstm(contender: str, folder: Path) -> dict[str, dict[str, float]]:
+    """Sequences per second and CPU milliseconds for each, by batch size."""
+    bind = recurrent.RUNNERS[contender]()
+    return {str(batch): _throughput(bind(batch), batch) for batch in recurrent.BATCHES}
+
+
+def lstm_training(contender: str, folder: Path) -> dict[str, dict[str, float]]:
+    """The same with the gradients of all weights."""
+    bind = recurrent.TRAINERS[contender]()
+    return {str(batch): _throughput(bind(batch), batch) for batch in recurrent.BATCHES}
+
+
+def write_language_model(_: str, folder: Path) -> None:
+    recurrent.write_language_model(folder)
 
 
 def _throughput(run: Callable[[], Any], batch: int) -> dict[str, float]:
@@ -60,8 +86,8 @@ def _throughput(run: Callable[[], Any], batch: int) -> dict[str, float]:
         seconds.append(time.perf_counter() - start)
     cpu = (time.process_time() - cpu) / (len(seconds) * batch)
     return {
-        "images_per_second": batch / statistics.median(seconds),
-        "cpu_ms_per_image": 1e3 * cpu,
+        "per_second": batch / statistics.median(seconds),
+        "cpu_ms": 1e3 * cpu,
     }
 
 
@@ -102,6 +128,10 @@ def main(kind: str, name: str, folder: str) -> None:
         "logits": logits,
         "load": load,
         "inference": inference,
+        "language_model": write_language_model,
+        "lstm": lstm,
+        "lstm_training": lstm_training,
+        "lstm_load": lstm_load,
     }
     print("\n" + json.dumps(measures[kind](name, Path(folder))))
 

@@ -19,7 +19,7 @@ from zoo.architectures.base import Architecture, Graph
 from zoo.errors import ConfigError
 from zoo.layers.base import choose
 from zoo.layers.embedding import Embedding
-from zoo.layers.head import dense_uniform
+from zoo.layers.head import dense_uniform, real_input
 from zoo.layers.recurrent import GRU, LSTM, Recurrent
 from zoo.layers.sequence import SequencePool, SeriesScale, SeriesUnscale, StepMask
 from zoo.preprocessing.spec import SequenceSpec
@@ -107,9 +107,7 @@ def build(config: LSTMConfig, input_size: Any = (None, None)) -> Graph:
 def _embedded(config: LSTMConfig) -> tuple[Any, Any, Any]:
     """Inputs, the vectors that the network reads of them, and which steps are no padding."""
     if config.vocab_size is None:
-        wide = keras.config.dtype_policy().compute_dtype == "float64"
-        dtype = "float64" if wide else "float32"
-        inputs = keras.Input((None, config.features), dtype=dtype, name="series")
+        inputs = real_input((None, config.features), "series")
         return inputs, inputs, _mask(inputs, config.padding_value)
     inputs = keras.Input((None,), dtype="int32", name="tokens")
     encoder = Embedding(

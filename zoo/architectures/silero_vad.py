@@ -24,6 +24,7 @@ from zoo.errors import ConfigError
 from zoo.layers.activation import Activation
 from zoo.layers.base import Layer, Shape, register
 from zoo.layers.convolution import Conv1D
+from zoo.layers.head import real_input
 from zoo.layers.recurrent import LSTM
 from zoo.weights.mapping import KERNEL, Row, WeightMap
 
@@ -164,12 +165,7 @@ class WindowEncoder(Layer):
 
 def build(config: SileroVADConfig, input_size: Any = (None, None)) -> Graph:
     """The network as symbolic tensors: windows `[n, t, context + window]` to logits `[n, t]`."""
-    wide = keras.config.dtype_policy().compute_dtype == "float64"
-    windows = keras.Input(
-        (None, config.context + config.window),
-        dtype="float64" if wide else "float32",
-        name="windows",
-    )
+    windows = real_input((None, config.context + config.window), "windows")
     x = WindowEncoder(
         config.n_fft, config.stride, config.pad, config.channels, config.strides, name="encoder"
     )(windows)

@@ -1,4 +1,4 @@
-"""The two ends of an image network: its input, and its pooled classifier."""
+"""The two ends of a network: its input, and the pooled classifier of images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from zoo.layers.pooling import GlobalPool2D
 
 def image_input(size: tuple[int | None, int | None], channels: int) -> Any:
     """A symbolic batch of images `[n, h, w, channels]`, float64 under that policy, else float32."""
+    return real_input((*size, channels), "images")
+
+
+def real_input(shape: tuple[int | None, ...], name: str) -> Any:
+    """A symbolic batch of numbers `[n, *shape]`, float64 under that policy, else float32."""
     wide = keras.config.dtype_policy().compute_dtype == "float64"
-    return keras.Input((*size, channels), dtype="float64" if wide else "float32", name="images")
+    return keras.Input(shape, dtype="float64" if wide else "float32", name=name)
 
 
 def dense_uniform() -> keras.initializers.Initializer:

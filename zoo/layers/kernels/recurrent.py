@@ -1,4 +1,4 @@
-"""Recurrent layers over time: compiled loops for TensorFlow, a plain loop for other back ends.
+"""Recurrent layers over time: compiled loops for TensorFlow, cuDNN on its GPUs, and a plain loop.
 
 Between two steps a recurrent layer does one small matrix product and a few elementwise operations.
 As graph operations these cost more to start than to run, so XLA compiles the loop over a block of
@@ -111,13 +111,25 @@ def run(cell: Cell, layers: Sequence[Weights], x, lengths, states: Sequence[Stat
     Returns:
         Outputs of the last layer `[t, n, out]`, and the final states.
     """
-    if has_loops():
+    if has_loops() and not has_cudnn():
         return _run_compiled(cell, layers, x, lengths, states)
     final = []
     for weights, state in zip(layers, states, strict=True):
-        x, state = run_plain(cell, weights, x, lengths, state)
+        in_keras = has_cudnn() and weights.projection is None
+        one = run_keras if in_keras else run_plain
+        x, state = one(cell, weights, x, lengths, state)
         final.append(state)
     return x, final
+
+
+@functools.cache
+def has_cudnn() -> bool:
+    """Whether Keras has cuDNN's recurrent layers here: TensorFlow with a GPU."""
+    if not has_loops():
+        return False
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def has_loops() -> bool:
@@ -155,6 +167,54 @@ def run_plain(cell: Cell, weights: Weights, x, lengths, state: State):
     start = (outputs, *map(ops.transpose, state))
     outputs, *final = ops.fori_loop(0, steps, step, start)
     return outputs, tuple(map(ops.transpose, final))
+
+
+def run_keras(cell: Cell, weights: Weights, x, lengths, state: State):
+    """One layer through Keras's own, which takes cuDNN where that can do it."""
+    width, dtype = state[1].shape[-1], keras.backend.standardize_dtype(x.dtype)
+    layer = _keras_layer(cell.name, width, x.shape[-1], dtype)
+    matrices, start = [weights.input, weights.state], list(state)
+    bias = weights.input_bias + weights.state_bias
+    if cell is GRU:
+        matrices, start = [_update_first(w) for w in matrices], [state[0]]
+        bias = ops.stack([_update_first(b) for b in (weights.input_bias, weights.state_bias)])
+    values = [*map(ops.transpose, matrices), bias]
+    others = [v.value for v in layer.non_trainable_variables]
+    mask = ops.expand_dims(ops.arange(ops.shape(x)[0], dtype="int32"), 0) < lengths[:, None]
+    (outputs, *final), _ = layer.stateless_call(
+        values, others, ops.transpose(x, (1, 0, 2)), initial_state=start, mask=mask
+    )
+    return ops.transpose(outputs, (1, 0, 2)), (final[0], final[-1] if cell is LSTM else state[1])
+
+
+@functools.cache
+def _keras_layer(name: str, width: int, inputs: int, dtype: str) -> keras.layers.Layer:
+    """A layer that is called with the weights of others; its own are zeros."""
+    import tensorflow as tf
+
+    kind, options = {
+        "lstm": (keras.layers.LSTM, {}),
+        "gru": (keras.layers.GRU, {"reset_after": True}),
+    }[name]
+    with tf.init_scope():
+        layer = kind(
+            width,
+            return_sequences=True,
+            return_state=True,
+            zero_output_for_mask=True,
+            kernel_initializer="zeros",
+            recurrent_initializer="zeros",
+            dtype=dtype,
+            **options,
+        )
+        layer.build((None, None, inputs))
+    return layer
+
+
+def _update_first(w):
+    """PyTorch's order of a GRU's gates (reset, update, new) in Keras's (update, reset, new)."""
+    reset, update, new = ops.split(w, 3, axis=0)
+    return ops.concatenate([update, reset, new], axis=0)
 
 
 # ---------------------------------------------------------------- TensorFlow
