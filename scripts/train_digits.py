@@ -22,7 +22,6 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,25 +59,26 @@ class Recipe:
     Attributes:
         architecture: its name; the card is that of the tag `digits`.
         cards: the file that has the card.
-        shift: places of the model's input that a digit may move each way, one pixel of the scan.
-        turn, zoom: parts of a full turn, and of its size, by which a digit may be turned each way
-            and scaled.
+        shift: places of the model's input that a digit may move each way.
+        affine: parts of a full turn and of its size, and places, by which a digit may be turned,
+            scaled and moved besides, between places.
+        mixup: parameter of the beta distribution by which two digits are blended (Zhang et al.,
+            arXiv:1710.09412); 0 is none.
+        smoothing: part of the probability that goes to all classes alike.
         peak_rate: learning rate after `warmup` epochs; it falls to 0 along a cosine.
-        average: momentum of the moving average of the weights that is kept in the end; None: the
-            last weights.
     """
 
     architecture: str
     cards: str
-    shift: int
-    turn: float = 0.0
-    zoom: float = 0.0
+    shift: int = 0
+    affine: tuple[float, float, float] | None = None
+    mixup: float = 0.0
+    smoothing: float = 0.0
     epochs: int = 60
     batch: int = 64
     peak_rate: float = 5e-3
     warmup: int = 3
     weight_decay: float = 1e-2
-    average: float | None = None
 
     @property
     def name(self) -> str:
@@ -96,13 +96,11 @@ RECIPES = {
         Recipe(
             architecture="lstm_mini",
             cards="lstm.json",
-            shift=1,
-            turn=0.03,
-            zoom=0.1,
-            epochs=200,
+            affine=(0.03, 0.1, 0.5),
+            mixup=0.4,
+            smoothing=0.05,
+            epochs=150,
             peak_rate=4e-3,
-            weight_decay=5e-2,
-            average=0.99,
         ),
     )
 }
@@ -160,30 +158,63 @@ def train(recipe: Recipe, digits: Digits) -> zoo.Model:
         padded = tf.pad(image, margin, constant_values=black)
         return tf.image.random_crop(padded, image.shape), label
 
+    def prepared(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if recipe.affine:
+            images = bent(images[..., None], recipe.affine, black)[..., 0]
+        return blended(images, tf.one_hot(labels, 10), recipe.mixup)
+
     data = tf.data.Dataset.from_tensor_slices((images, digits.labels))
-    data = data.shuffle(len(images)).map(shifted).batch(recipe.batch)
-    if recipe.turn or recipe.zoom:
-        bend = bent(recipe, black)
-        data = data.map(lambda x, y: (bend(x), y))
+    data = data.shuffle(len(images)).map(shifted).batch(recipe.batch).map(prepared)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=recipe.peak_rate,
         warmup_steps=recipe.warmup * len(data),
         decay_steps=(recipe.epochs - recipe.warmup) * len(data),
     )
-    averaging = {"use_ema": True, "ema_momentum": recipe.average} if recipe.average else {}
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, **averaging)
-    model.compile(optimizer, metrics=["accuracy"])
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.smoothing)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     model.fit(data, epochs=recipe.epochs, shuffle=False, verbose=2)
     return model
 
 
-def bent(recipe: Recipe, black: float) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Turns and scales the images `[n, h, w]` of a batch, each by chance."""
-    fill = {"fill_mode": "constant", "fill_value": float(black), "data_format": "channels_last"}
-    turn = keras.layers.RandomRotation(recipe.turn, seed=TRAIN_SEED, **fill)
-    zoom = keras.layers.RandomZoom(recipe.zoom, seed=TRAIN_SEED, **fill)
-    return lambda x: zoom(turn(x[..., None], training=True), training=True)[..., 0]
+def bent(images: tf.Tensor, affine: tuple[float, float, float], black: float) -> tf.Tensor:
+    """Turns, scales and moves the images `[n, h, w, c]` of a batch, each by chance."""
+    count, middle = tf.shape(images)[0], (images.shape[1] - 1) / 2
+
+    def random(limit: float) -> tf.Tensor:
+        return tf.random.uniform([count], -limit, limit)
+
+    turn, zoom, move = affine
+    angle = random(turn * 2 * np.pi)
+    rows = []
+    for x, y in ((tf.cos(angle), -tf.sin(angle)), (tf.sin(angle), tf.cos(angle))):
+        scale = 1 + random(zoom)
+        x, y = x * scale, y * scale
+        rows += [x, y, middle * (1 - x - y) + random(move)]
+    zeros = tf.zeros([count])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack([*rows, zeros, zeros], axis=1),
+        output_shape=images.shape[1:3],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=float(black),
+    )
+
+
+def blended(images: tf.Tensor, labels: tf.Tensor, mixup: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Each image of a batch with another one, all in one random proportion, and so the labels."""
+    if not mixup:
+        return images, labels
+    one, other = (tf.random.gamma([], mixup) for _ in range(2))
+    part = one / (one + other)
+    order = tf.random.shuffle(tf.range(tf.shape(images)[0]))
+
+    def blend(values: tf.Tensor) -> tf.Tensor:
+        return part * values + (1 - part) * tf.gather(values, order)
+
+    return blend(images), blend(labels)
 
 
 def correct(model: zoo.Model, digits: Digits) -> int:

@@ -194,3 +194,8 @@ def test_an_image_is_no_recording(cli, detector, talks):
 def test_a_folder_of_both_kinds(cli, tiny, talks):
     (only,) = json.loads(cli("predict", tiny[0], talks, "--json").stdout)
     assert only["image"] == str(talks / "picture.png")
+
+
+def test_predict_refuses_what_is_neither_image_nor_recording(cli):
+    refused = cli("predict", "lstm_mini.digits", "rows.npy", code=1)
+    assert "does sequence-classification. From Python it has classify, embed" in refused.stderr

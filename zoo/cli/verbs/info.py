@@ -77,7 +77,7 @@ def _facts(card: ModelCard) -> Iterator[tuple[str, object]]:
     for test, figures in card.published.items():
         shown = [
             f"{key[:3]}-{key[3:]} {figures[key]} %" for key in ("top1", "top5") if key in figures
-        ]
+        ] or [f"{k.replace('_', ' ')} {v}" for k, v in figures.items() if k != "source"]
         size = f" at {figures['img_size']} pixels" if "img_size" in figures else ""
         yield "Published", f"{test}: {', '.join(shown)}{size}"
     for source in dict.fromkeys(figures.get("source") for figures in card.published.values()):
@@ -92,5 +92,6 @@ def _weights(card: ModelCard) -> Iterator[tuple[str, object]]:
         yield "Weights", "none published"
         return
     origin = "in the package" if where.bundled else where.url or where.repo
-    yield "Weights", f"{where.file}, {origin}" + (f"@{where.revision}" if where.revision else "")
+    file = "" if where.url else f"{where.file}, "
+    yield "Weights", file + str(origin) + (f"@{where.revision}" if where.revision else "")
     yield "  sha256", where.sha256

@@ -16,7 +16,7 @@ from zoo.cli.images import Images, Inputs, Recordings, progress
 from zoo.cli.models import load
 from zoo.cli.options import FILE, json_option, model_options, source_options
 from zoo.cli.output import print_json, print_table
-from zoo.errors import InputError, NotFoundError, OptionError, ZooError
+from zoo.errors import InputError, NotFoundError, OptionError, TaskError, ZooError
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -76,7 +76,7 @@ def command(
     results: Results = iter(())
     if chosen.names:
         model = _load(name, labels, options)
-        kind = KINDS.get(str(model.task and model.task.name), IMAGES)
+        kind = _kind_of(model)
         _refuse_options(ctx, kind, model)
         results = kind.run(model, chosen, own)
     if as_json:
@@ -223,6 +223,22 @@ def _media(name: str, inputs: tuple[str, ...], source: Mapping[str, Any]) -> typ
     except ZooError:
         return Images
     return KINDS.get(card.task, IMAGES).media
+
+
+def _kind_of(model: Model) -> Kind:
+    """What the verb does with this model.
+
+    Raises:
+        TaskError: it reads neither images nor recordings.
+    """
+    task = model.record.task
+    if task not in KINDS and not task.startswith("image"):
+        verbs = ", ".join(model.task.verbs) if model.task else "none"
+        raise TaskError(
+            f"`zoo predict` reads images and recordings; {model.name!r} does {task}. From Python "
+            f"it has {verbs}; `zoo generate` goes on with texts."
+        )
+    return KINDS.get(task, IMAGES)
 
 
 def _refuse_options(ctx: click.Context, kind: Kind, model: Model) -> None:

@@ -34,11 +34,14 @@ class Cell:
         step: what the input gives each gate, a list of `[h, n]`, what the state gives it, the
             state's output `[out, n]` and memory `[h, n]`, to the new output (before a projection)
             and memory.
+        adds: whether `step` adds what input and state give each gate, so that the gradients of both
+            are the same.
     """
 
     name: str
     gates: int
     step: Callable[[list[Any], list[Any], Any, Any], tuple[Any, Any]]
+    adds: bool
 
     def parts(self, product, bias) -> list[Any]:
         """A product `[gates * h, n]` with its bias, by gate.
@@ -69,8 +72,8 @@ def _sigmoid(x):
     return 0.5 * ops.tanh(0.5 * x) + 0.5
 
 
-LSTM = Cell("lstm", 4, _lstm_step)
-GRU = Cell("gru", 3, _gru_step)
+LSTM = Cell("lstm", 4, _lstm_step, adds=True)
+GRU = Cell("gru", 3, _gru_step, adds=False)
 
 
 @dataclass(frozen=True)
@@ -336,20 +339,23 @@ def _compiled(cell: Cell):
             d_given, d_own, d_before, d_memories = tape.gradient(
                 [hidden, new_memory], inputs, wanted, unconnected_gradients="zero"
             )
-            d_given, d_own = tf.concat(d_given, 0), tf.concat(d_own, 0)
+            d_own = tf.concat(d_own, 0)
             d_before += tf.matmul(mirrored[0], d_own)
-            values = (d_given, d_own, hidden, d_new)
-            arrays = [a.write(t, v) for a, v in zip(arrays, values, strict=True)]
+            values = {"own": d_own, "given": tf.concat(d_given, 0), "hidden": hidden, "new": d_new}
+            arrays = {name: array.write(t, values[name]) for name, array in arrays.items()}
             d_output = tf.where(alive, d_before, d_output)
             return t - 1, arrays, d_output, tf.where(alive, d_memories, d_memory)
 
         gates = products[0][:, 0]
-        likes = (gates, gates, memory, d_output)
-        arrays = [_array(x, like) for like in likes]
+        likes = {"own": gates} | ({} if cell.adds else {"given": gates})
+        likes |= {"hidden": memory, "new": d_output} if w_p else {}
+        arrays = {name: _array(x, like) for name, like in likes.items()}
         _, arrays, d_output, d_memory = tf.while_loop(
             lambda t, *_: t >= 0, step, (steps - 1, arrays, d_output, d_memory)
         )
-        d_given, d_own, hidden, d_new = (_wide(array.stack()) for array in arrays)
+        kept = {name: _wide(array.stack()) for name, array in arrays.items()}
+        d_own = kept["own"]
+        d_given = kept.get("given", d_own)
 
         def closing():
             d_x = tf.reshape(tf.matmul(d_given, w_x, transpose_a=True), tf.shape(x))
@@ -358,7 +364,7 @@ def _compiled(cell: Cell):
                 tf.matmul(d_own, _flat(before)),
                 tf.reduce_sum(d_given, 1),
                 tf.reduce_sum(d_own, 1),
-                *([tf.matmul(d_new, hidden, transpose_b=True)] if w_p else []),
+                *([tf.matmul(kept["new"], kept["hidden"], transpose_b=True)] if w_p else []),
             ]
             return d_x, d_weights
 
