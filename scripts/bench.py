@@ -255,7 +255,9 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {p: metadata.version(p) for p in PACKAGES}
+    installed = {d.metadata["Name"] for d in metadata.distributions()}
+    found = {p: metadata.version(p) for p in PACKAGES if p in installed}
+    return {"python": platform.python_version()} | found
 
 
 if __name__ == "__main__":
