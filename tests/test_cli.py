@@ -72,7 +72,7 @@ def test_version(cli):
     ("arguments", "message"),
     [
         (["lst"], "There is no verb 'lst'. Did you mean 'list'?"),
-        (["xyzzy"], "There is no verb 'xyzzy'. There are cache, embed, hub, info,"),
+        (["xyzzy"], "There is no verb 'xyzzy'. There are cache, embed, generate, hub, info,"),
         (["cache", "prun"], "There is no verb 'prun'. Did you mean 'prune'?"),
         (["list", "--licence", "mit"], "--license"),
         (["predict", "resnet50", "a.jpg", "--tpo", "3"], "--top"),

@@ -197,5 +197,6 @@ def test_a_folder_of_both_kinds(cli, tiny, talks):
 
 
 def test_predict_refuses_what_is_neither_image_nor_recording(cli):
-    refused = cli("predict", "lstm_mini.digits", "rows.npy", code=1)
+    Path("rows.txt").write_text("1 2 3")
+    refused = cli("predict", "lstm_mini.digits", "rows.txt", code=1)
     assert "does sequence-classification. From Python it has classify, embed" in refused.stderr
