@@ -286,3 +286,10 @@ def test_under_a_distribution_strategy():
         made = zoo.load("test_resnet", pretrained=False, num_classes=2, input_size=32)
         made.compile("sgd")
     made.fit(np.zeros((2, 32, 32, 3)), np.array([0, 1]), verbose=0)
+
+
+@pytest.mark.parametrize("module", ["zoo.tasks.language", "zoo.layers.base", "zoo.model"])
+def test_any_module_may_be_imported_first(module):
+    code = f"import {module}, sys; assert 'zoo.model' in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

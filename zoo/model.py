@@ -16,7 +16,9 @@ from zoo.layers.base import register
 from zoo.preprocessing import preprocessor
 from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.labels import labels as label_set
-from zoo.tasks import TASKS, Prediction, Task
+from zoo.tasks.base import Task
+from zoo.tasks.classification import Prediction
+from zoo.tasks.table import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)

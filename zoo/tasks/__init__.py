@@ -1,31 +1,13 @@
-"""The tasks, one class each; a model's verbs belong to its task."""
+"""The tasks; a model's verbs belong to its task."""
 
 from __future__ import annotations
 
-from zoo.tasks.audio import VoiceActivity
+# First of all: whoever imports Keras first sets off the import of zoo.model, which needs this
+# package's modules. None of them may be half imported then.
+import keras  # noqa: F401
+
 from zoo.tasks.base import Task
 from zoo.tasks.classification import Prediction
-from zoo.tasks.image import ImageClassification, ImageFeatures
-from zoo.tasks.language import RecurrentGeneration
-from zoo.tasks.sequence import (
-    Forecasting,
-    SequenceClassification,
-    SequenceFeatures,
-    SequenceTagging,
-)
-
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        ImageClassification,
-        ImageFeatures,
-        SequenceClassification,
-        SequenceFeatures,
-        SequenceTagging,
-        Forecasting,
-        RecurrentGeneration,
-        VoiceActivity,
-    )
-}
+from zoo.tasks.table import TASKS
 
 __all__ = ["TASKS", "Prediction", "Task"]

@@ -58,8 +58,7 @@ class RecurrentGeneration(Task):
         }
         options |= {"top_k": top_k, "top_p": top_p}
         many = [prompts] if isinstance(prompts, str) else list(prompts)
-        seeds = np.random.SeedSequence(seed).spawn(len(many))
-        pairs = zip(many, seeds, strict=True)
+        pairs = zip(many, seeds(seed, len(many)), strict=True)
         texts = ["".join(self.stream(p, seed=s, **options)) for p, s in pairs]
         return texts[0] if isinstance(prompts, str) else texts
 
@@ -129,6 +128,11 @@ class RecurrentGeneration(Task):
             piece = ids[:, number[0] * _PIECE : (number[0] + 1) * _PIECE]
             logits, states = run(piece, states)
             yield np.asarray(logits), states
+
+
+def seeds(seed: int | None, count: int) -> list[np.random.SeedSequence]:
+    """A seed for each prompt of one call, which `stream` takes."""
+    return np.random.SeedSequence(seed).spawn(count)
 
 
 def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:

@@ -77,8 +77,11 @@ def command(
         pairs = zip(prompts, texts, strict=True)
         print_json([{"prompt": prompt, "text": text} for prompt, text in pairs])
         return
+    from zoo.tasks.language import seeds
+
+    each = seeds(choices.pop("seed"), len(prompts))
     for number, prompt in enumerate(prompts):
-        pieces = model.stream(prompt, **choices)
+        pieces = model.stream(prompt, seed=each[number], **choices)
         click.echo("\n" * (number > 0) + click.style(prompt, bold=True), nl=False)
         for piece in pieces:
             click.echo(piece, nl=False)
