@@ -1,5 +1,6 @@
 """Sequences: what goes in, what the tasks say of it, and what is refused."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -11,7 +12,7 @@ import synthetic
 import synthetic_sequences
 
 import zoo
-from zoo.errors import ConfigError, InputError, OptionError, TaskError
+from zoo.errors import ConfigError, InputError, OptionError, PublishError, TaskError
 from zoo.preprocessing.sequence import SequencePreprocessor
 from zoo.preprocessing.spec import SequenceSpec
 from zoo.registry.card import from_data, to_data
@@ -266,3 +267,35 @@ def test_outputs_are_the_references(name, tmp_path):
     ours, theirs = np.asarray(model(case.inputs())), np.array(golden["outputs"])
     assert ours.shape == theirs.shape
     assert np.linalg.norm(ours - theirs) < 1e-9 * np.linalg.norm(theirs)
+
+
+# ---------------------------------------------------------------- models with no preprocessing
+
+BARE = {
+    "tagger": ("lstm_tagger", {"labels": ["O", "B-PER"]}, "entities"),
+    "language model": ("awd_lstm", {"vocab_size": 20, "emb_sz": 4, "n_hid": 6}, "generate"),
+    "ResNet of its own size": ("test_resnet", {"input_size": 96}, "embed"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "verb"), BARE.values(), ids=BARE)
+def test_verbs_say_that_there_is_no_preprocessing(name, options, verb):
+    model = zoo.load(name, pretrained=False, **options)
+    model.attach(bare(model.record))
+    with pytest.raises(TaskError, match="has no preprocessing on its card"):
+        getattr(model, verb)("a")
+
+
+@pytest.mark.parametrize(("name", "options", "verb"), BARE.values(), ids=BARE)
+def test_a_model_with_no_preprocessing_reloads_in_the_gate(name, options, verb, tmp_path):
+    model = zoo.load(name, pretrained=False, **options)
+    model.attach(bare(model.record))
+    reports = []
+    with contextlib.suppress(PublishError):  # a config says 224 pixels where a card says nothing
+        zoo.publish(model, tmp_path / "out", license="mit", show=reports.append)
+    reload = next(check for check in reports[0].checks if check.name == "strict reload")
+    assert reload.passed, reload.found
+
+
+def bare(record):
+    return dataclasses.replace(record, card=dataclasses.replace(record.card, preprocessing=None))

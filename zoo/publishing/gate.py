@@ -14,7 +14,6 @@ import numpy as np
 from zoo.errors import ConfigError, ZooError
 from zoo.loading import LicenseWarning, load
 from zoo.model import Model
-from zoo.preprocessing.spec import ImageSpec
 from zoo.publishing import licences
 from zoo.publishing.report import Change, Check, GateReport, State
 from zoo.publishing.staging import Staged
@@ -26,6 +25,7 @@ from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import check_name
 
 _ROUNDING = 16  # times the resolution of the file's dtype: what outputs may differ by, relatively
+_UNKNOWN_SIZE = 224  # of an input that takes any
 _CODE = {
     *(".bin", ".ckpt", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth"),
     *(".h5", ".hdf5", ".keras", ".pb", ".dll", ".exe", ".jar", ".py", ".pyc", ".sh", ".so"),
@@ -199,9 +199,14 @@ def _same_outputs(model: Model, again: Model) -> Check:
 
 
 def _noise(model: Model) -> np.ndarray:
-    """Two inputs `[2, ...]` of the size that the preprocessing gives, as after it."""
-    spec = model.record.card.preprocessing or ImageSpec().with_channels(model.input_shape[-1])
-    return spec.noise(np.random.default_rng(0)).astype(model.inputs[0].dtype)
+    """Two inputs `[2, ...]` as after the preprocessing; of the model's own size if it has none."""
+    rng, spec, given = np.random.default_rng(0), model.record.card.preprocessing, model.inputs[0]
+    if spec is not None:
+        return spec.noise(rng).astype(given.dtype)
+    shape = (2, *(size or _UNKNOWN_SIZE for size in given.shape[1:]))
+    if "int" in given.dtype:  # tokens: every vocabulary has the first two
+        return rng.integers(2, size=shape).astype(given.dtype)
+    return rng.normal(size=shape).astype(given.dtype)
 
 
 # ---------------------------------------------------------------- the target

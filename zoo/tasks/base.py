@@ -33,6 +33,20 @@ class Task:
     def __repr__(self) -> str:
         return f"<task {self.name!r}: {', '.join(self.verbs) or 'no verbs'}>"
 
+    @property
+    def preprocess(self) -> Any:
+        """The model's preprocessing.
+
+        Raises:
+            TaskError: its card has none.
+        """
+        if self.model.preprocess is None:
+            raise TaskError(
+                f"{self.model.name!r} has no preprocessing on its card; call the model on a batch "
+                "that you prepared yourself."
+            )
+        return self.model.preprocess
+
     def run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Call a verb by name.
 

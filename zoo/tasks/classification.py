@@ -39,15 +39,9 @@ class HostTask(Task):
         self, inputs: Any, batch_size: int, verb: str, tensor: Any = None, key: str = "outputs"
     ) -> Iterator[np.ndarray]:
         """What the model gives for each batch of the inputs; see `compiled` for `tensor`."""
-        model = self.model
-        if model.preprocess is None:
-            raise TaskError(
-                f"{model.name!r} has no preprocessing on its card; call the model on a batch "
-                "that you prepared yourself."
-            )
-        forward = compiled(model, tensor, key)
+        preprocess, forward = self.preprocess, compiled(self.model, tensor, key)
         for batch in self.batches(self.items(inputs), batch_size, verb):
-            yield np.asarray(forward(model.preprocess(batch)))
+            yield np.asarray(forward(preprocess(batch)))
 
     def known_labels(self) -> tuple[str, ...]:
         """The names of the classes.

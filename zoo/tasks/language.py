@@ -78,21 +78,23 @@ class RecurrentGeneration(Task):
         if max_new_tokens < 0:
             raise OptionError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
         stops = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
-        ids = self.model.preprocess(prompt)
+        ids = self.preprocess(prompt)
         pieces = self._pieces(ids, sampling, np.random.default_rng(seed), max_new_tokens)
         return _until(pieces, stops)
 
     def _pieces(
         self, ids: np.ndarray, sampling: Sampling, rng: np.random.Generator, count: int
     ) -> Iterator[str]:
-        *_, (logits, states) = self._passes(ids)
-        run, spec = stateful(self.model), self.model.preprocess.spec
+        run, spec = stateful(self.model), self.preprocess.spec
         separator = " " if spec.level == "word" else ""
-        for _ in range(count):
+        for logits, states in self._passes(ids):  # noqa: B007  (the last ones are wanted)
+            pass
+        for number in range(count):
             token = sampling.draw(logits[0, -1], rng)
             yield separator + spec.vocabulary[token]
-            out, states = run(np.array([[token]], np.int32), states)
-            logits = np.asarray(out)
+            if number < count - 1:
+                out, states = run(np.array([[token]], np.int32), states)
+                logits = np.asarray(out)
 
     def score(self, texts: str | Sequence[str]) -> float | list[float]:
         """Bits per token that the model needs for a text: the mean of -log2 of the probability that
@@ -109,7 +111,7 @@ class RecurrentGeneration(Task):
         return scores[0] if isinstance(texts, str) else scores
 
     def _score(self, text: str) -> float:
-        ids = self.model.preprocess(text)
+        ids = self.preprocess(text)
         if ids.shape[1] < 2:
             raise InputError("A score takes a text of at least two tokens.")
         bits, start = 0.0, 1

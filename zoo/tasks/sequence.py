@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.errors import TaskError
 from zoo.layers.base import register
 from zoo.tasks.base import softmax
 from zoo.tasks.classification import Classification, Features, HostTask
@@ -20,7 +19,7 @@ class _Sequences(HostTask):
     """Cuts inputs as the preprocessing of sequences does."""
 
     def items(self, inputs: Any) -> Sequence[Any]:
-        return self.model.preprocess.items(inputs)
+        return self.preprocess.items(inputs)
 
 
 class SequenceClassification(_Sequences, Classification):
@@ -84,7 +83,7 @@ class SequenceTagging(_Sequences):
             TaskError: the model has no labels.
             InputError: an empty text, or tokens that the model does not know.
         """
-        labels, preprocess = self.known_labels(), self.model.preprocess
+        labels, preprocess = self.known_labels(), self.preprocess
         texts = self.items(inputs)
         rows = [row for batch in self.outputs(inputs, batch_size, "entities") for row in batch]
         found = []
@@ -174,7 +173,5 @@ class Forecasting(_Sequences):
             InputError: an empty series, NaN, or another number of features.
             TaskError: the model has no preprocessing.
         """
-        if self.model.preprocess is None:
-            raise TaskError(f"{self.model.name!r} has no preprocessing on its card.")
         rows = [np.asarray(r, np.float32) for r in self.outputs(inputs, batch_size, "forecast")]
         return np.sort(np.concatenate(rows), axis=-1)
