@@ -17,7 +17,7 @@ if not hasattr(torch.ops.torchvision, "nms"):
 
 import timm
 
-__all__ = ["Widened", "relative_error", "timm", "torch"]
+__all__ = ["Widened", "assert_same_bits", "outputs", "relative_error", "timm", "torch"]
 
 
 class Widened(TorchFunctionMode):
@@ -39,3 +39,22 @@ def relative_error(ours, theirs) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"shape {ours.shape} is not the reference's {theirs.shape}"
     return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-300))
+
+
+def outputs(reference, x) -> np.ndarray:
+    """What a reference gives in float64 for images `[batch, H, W, channels]`.
+
+    In float32 a reference does not repeat itself: how its sums are cut depends on the number of
+    threads and on where the memory lies. The reference is widened in place.
+    """
+    x = torch.tensor(np.asarray(x, np.float64)).permute(0, 3, 1, 2)
+    with torch.no_grad(), Widened():
+        return reference.double()(x).numpy()
+
+
+def assert_same_bits(state: dict, other: dict) -> None:
+    """Two states of a reference have the same names, dtypes, shapes and bits."""
+    assert set(state) == set(other)
+    for name, tensor in other.items():
+        assert state[name].dtype == tensor.dtype, name
+        assert state[name].numpy().tobytes() == tensor.numpy().tobytes(), name

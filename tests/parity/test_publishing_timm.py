@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hub_fixtures import MEMBER
 from image_models import shake
-from reference import relative_error, timm, torch
+from reference import assert_same_bits, outputs, relative_error, timm, torch
 
 import zoo
 from zoo.publishing import publish
@@ -19,22 +19,22 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:De
 LOAD = """
 import sys
 import numpy as np
-from reference import timm, torch
+from reference import outputs, timm, torch
 model = timm.create_model(f"hf-hub:{sys.argv[1]}", pretrained=True).eval()
-x = torch.tensor(np.load(sys.argv[2])).permute(0, 3, 1, 2)
-with torch.no_grad():
-    np.save(sys.argv[3], model(x).numpy())
+torch.save(model.state_dict(), sys.argv[4])
+np.save(sys.argv[3], outputs(model, np.load(sys.argv[2])))
 config = timm.data.resolve_data_config({}, model=model)
 print(model.num_classes, config["input_size"], list(model.pretrained_cfg["label_names"]))
 """
 
 
 def in_timm(hub, repo, x, folder):
-    """The outputs of timm's model for `x`, and what it says of itself; in a process of its own."""
+    """timm's outputs for `x` in float64, what it says of the model, and the weights that it has; in
+    a process of its own."""
     np.save(folder / "x.npy", np.asarray(x))
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, repo, folder / "x.npy", folder / "y.npy"],
+        [sys.executable, "-c", LOAD, repo, *(folder / n for n in ("x.npy", "y.npy", "state.pt"))],
         env=kept
         | {
             "HF_ENDPOINT": hub.url,
@@ -46,7 +46,7 @@ def in_timm(hub, repo, x, folder):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return np.load(folder / "y.npy"), done.stdout.strip()
+    return np.load(folder / "y.npy"), done.stdout.strip(), torch.load(folder / "state.pt")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_50x1_bit"])
@@ -59,11 +59,10 @@ def test_timm_loads_what_zoo_published(hub, tmp_path, name):
     publish(model, "acme/net", endpoint=hub.url, token=MEMBER, license="mit")
     hub.requests.clear()
     x = np.random.default_rng(0).normal(size=(2, 96, 128, 3)).astype(np.float32)
-    theirs, said = in_timm(hub, "acme/net", x, tmp_path)
+    theirs, said, state = in_timm(hub, "acme/net", x, tmp_path)
     size = model.card.preprocessing.input_size
     assert said == f"3 {[3, *size]} ['cat', 'dog', 'owl']"
-    with torch.no_grad():
-        original = reference(torch.tensor(x).permute(0, 3, 1, 2)).numpy()
-    assert relative_error(theirs, original) == 0  # not one bit was lost on the way
+    assert_same_bits(state, reference.state_dict())
     assert relative_error(model(x), theirs) < 1e-4
+    assert relative_error(theirs, outputs(reference, x)) < 1e-12
     assert any(request.path.endswith("/model.safetensors") for request in hub.requests)
