@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.registry import labels as label_sets
+from zoo.registry import transformers_config
 from zoo.registry.card import WeightsFile, to_data
+from zoo.registry.preprocessor_config import image_spec_from_preprocessor
 from zoo.registry.registry import CARDS
-from zoo.registry.repo_config import FEATURES, image_spec
+from zoo.registry.repo_config import FEATURES, image_spec, task_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
@@ -38,7 +40,7 @@ from reference import timm, torch  # noqa: E402  (it can only be imported from t
 
 imagenet, layers, nn = timm.data.imagenet_info, timm.layers, torch.nn
 resnet, resnest, sknet = timm.models.resnet, timm.models.resnest, timm.models.sknet
-resnetv2 = timm.models.resnetv2
+resnetv2, vit, deit = timm.models.resnetv2, timm.models.vision_transformer, timm.models.deit
 
 RESULTS = {"imagenet-1k": "results/results-imagenet.csv"}
 REPOSITORY = "https://github.com/huggingface/pytorch-image-models"
@@ -62,11 +64,27 @@ NAMES = {
     layers.SEModule: "se",
     layers.StdConv2d: "std",
     layers.create_conv2d: "plain",
+    nn.SiLU: "silu",
+    layers.LayerNorm: "layernorm",
+    layers.RmsNorm: "rmsnorm",
+    layers.PatchEmbed: "patch",
+    layers.Mlp: "mlp",
+    layers.SwiGLU: "swiglu",
+    layers.GluMlp: "swiglu_packed",
+    layers.Attention: "attn",
+    vit.Block: "block",
+    vit.ResPostBlock: "res_post",
+    vit.ParallelThingsBlock: "parallel_things",
+    vit.ParallelScalingBlock: "parallel_scaling",
+    vit.DiffParallelScalingBlock: "diff_parallel_scaling",
 }
 
 # Arguments of no effect on what is built, handled apart (pruned), or that no architecture sets
-# (drop_block_rate).
-NOT_CONFIG = {"device", "dtype", "zero_init_last", "feature_cfg", "drop_block_rate", "pruned"}
+# (drop_block_rate, patch_drop_rate).
+NOT_CONFIG = {
+    *("device", "dtype", "zero_init_last", "feature_cfg", "drop_block_rate", "pruned"),
+    *("weight_init", "fix_init", "patch_drop_rate", "pretrained_strict"),
+}
 
 
 def split(value: Any) -> tuple[Any, dict[str, Any]]:
@@ -115,6 +133,46 @@ def encode_resnetv2(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return rest | {"conv_layer": conv_layer, "conv_eps": given.get("eps", eps)}
 
 
+# How timm fits positions to another size, from the arguments of its filter of checkpoints.
+POS_RESAMPLE = {
+    ("bicubic", True, None): "bicubic_antialias",
+    ("bilinear", False, None): "bilinear",
+    ("bilinear", False, False): "bilinear",
+    ("bilinear", False, True): "bilinear_corners",
+}
+
+# The two things that the packed gate of timm may do otherwise than ours.
+PACKED_GATE = {"act_layer": nn.SiLU, "gate_last": False}
+
+
+def encode_vit(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `zoo.architectures.vit.ViTConfig`."""
+    held = dict(arguments)
+    fit = held.pop("pretrained_filter_fn", None)
+    given = fit.keywords if isinstance(fit, functools.partial) else {}
+    how = (given.get("interpolation", "bicubic"), given.get("antialias", True))
+    norm_layer, norm_args = split(held.pop("norm_layer") or layers.LayerNorm)
+    embed_norm, embed_norm_args = split(held.pop("embed_norm_layer"))
+    mlp_layer, mlp_args = split(held.pop("mlp_layer"))
+    act_layer = plain(held.pop("act_layer") or "gelu").lower()
+    eps = inspect.signature(layers.LayerNorm).parameters["eps"].default
+    if mlp_args not in ({}, PACKED_GATE) or held.pop("embed_layer") is not layers.PatchEmbed:
+        raise ValueError(f"no field of the config holds {mlp_args}, or the embedding")
+    if embed_norm and embed_norm_args != norm_args:
+        raise ValueError("the config has one epsilon for all norms")
+    distilled = held.get("dist_token", False)
+    return {k: plain(v) for k, v in held.items()} | {
+        "dist_token": distilled,
+        "global_pool": "token_pair" if distilled else held["global_pool"],
+        "pos_resample": POS_RESAMPLE[*how, given.get("align_corners")],
+        "norm_layer": norm_layer,
+        "norm_eps": norm_args.get("eps", eps),
+        "embed_norm_layer": embed_norm,
+        "mlp_layer": mlp_layer,
+        "act_layer": act_layer,
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class Module:
     """A timm module, its model class, and the family that its architectures belong to."""
@@ -140,7 +198,16 @@ RESNETV2 = Module(
     builder="zoo.architectures.resnetv2",
     encode=encode_resnetv2,
 )
+VIT = Module(
+    reference=vit,
+    model=vit.VisionTransformer,
+    family="vit",
+    builder="zoo.architectures.vit",
+    encode=encode_vit,
+)
 MODULES = {
+    "vision_transformer": VIT,
+    "deit": replace(VIT, reference=deit),
     "resnet": RESNET,
     "sknet": replace(RESNET, reference=sknet),
     "resnest": replace(RESNET, reference=resnest),
@@ -155,6 +222,8 @@ def handed_over(module: Module, name: str) -> dict[str, Any]:
 
     def record(model: type, variant: str, pretrained: bool, **arguments: Any) -> None:
         handed.update(arguments)
+        if model is deit.VisionTransformerDistilled:
+            handed["dist_token"] = True
 
     module.reference.build_model_with_cfg = record
     try:
@@ -176,7 +245,15 @@ def architecture_config(module: Module, name: str) -> dict[str, Any]:
     """The fields of our config where `name` is not what the model class is by default."""
     handed, standard = handed_over(module, name), config_fields(module, {})
     changed = {k: v for k, v in config_fields(module, handed).items() if standard.get(k) != v}
+    if "img_size" in standard:  # stated always: the image size that a network is built for
+        changed["img_size"] = image_size(handed, timm.get_pretrained_cfg(name))
     return changed | ({"widths": pruned_widths(name)} if handed.get("pruned") else {})
+
+
+def image_size(handed: Mapping[str, Any], cfg: Any) -> list[int]:
+    """Height and width that timm builds a network of one fixed size for."""
+    size = handed.get("img_size", cfg.input_size[1:])
+    return [size, size] if isinstance(size, int) else list(size)
 
 
 def build_on_meta(name: str, **arguments: Any) -> Any:
@@ -219,25 +296,30 @@ def structure(module: Any) -> list[Any]:
 # ---- cards: timm's pretrained_cfg -----------------------------------------------------------
 
 
-def count_parameters(name: str, num_classes: int) -> int:
+def count_parameters(name: str, num_classes: int, **arguments: Any) -> int:
     """Learned numbers of timm's model with this many classes."""
-    model = build_on_meta(name, num_classes=num_classes)
+    model = build_on_meta(name, num_classes=num_classes, **arguments)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def card_entry(cfg: Any, published: Mapping[str, Any]) -> dict[str, Any]:
+def card_entry(module: Module, cfg: Any, published: Mapping[str, Any]) -> dict[str, Any]:
     """One pretrained card, as far as it is not what its architecture or `ModelCard` say."""
     name, classes = cfg.architecture, cfg.num_classes
     entry: dict[str, Any] = {}
     if cfg.hf_hub_id:
         file = {"file": cfg.hf_hub_filename} if cfg.hf_hub_filename else {}
         entry["weights"] = to_data(WeightsFile(repo=cfg.hf_hub_id, **file))
-    if classes != 1000:
-        entry["config"] = {"num_classes": classes}
-        entry["num_params"] = count_parameters(name, classes)
+    config: dict[str, Any] = {} if classes == 1000 else {"num_classes": classes}
+    if "img_size" in inspect.signature(module.model).parameters:
+        handed, usual = handed_over(module, name), timm.get_pretrained_cfg(name)
+        if image_size(handed, cfg) != image_size(handed, usual):
+            config["img_size"] = image_size(handed, cfg)
+    if config:
+        entry["config"] = config
+        entry["num_params"] = count_parameters(name, **{"num_classes": classes, **config})
     entry["preprocessing"] = preprocessing(cfg)
     provenance = {
-        "task": FEATURES if not classes else None,
+        "task": task if (task := task_of(name, classes)) == FEATURES else None,
         "labels": imagenet.infer_imagenet_subset({"num_classes": classes}),
         "license": cfg.license,
         "paper_ids": [cfg.paper_ids] if isinstance(cfg.paper_ids, str) else cfg.paper_ids,
@@ -328,7 +410,7 @@ def module_data(reference: str, published: Published) -> dict[str, Any]:
         architectures[architecture] = entry
         for card in pretrained:
             figures = published.figures.get(card, {})
-            cards[card] = card_entry(timm.get_pretrained_cfg(card), figures)
+            cards[card] = card_entry(module, timm.get_pretrained_cfg(card), figures)
     return {
         "family": module.family,
         "module": module.builder,
@@ -340,7 +422,27 @@ def module_data(reference: str, published: Published) -> dict[str, Any]:
         "published_source": dict(published.sources),
         "architectures": architectures,
         "cards": cards,
-        "deprecated": timm.models._registry.get_deprecated_models(reference),
+        "deprecated": {
+            old: new if new in cards or new in architectures else None  # timm has lost a few
+            for old, new in timm.models._registry.get_deprecated_models(reference).items()
+        },
+    }
+
+
+def transformers_data() -> dict[str, Any]:
+    """The content of `cards/transformers_vit.json`: the model types of transformers."""
+
+    def entry(name: str) -> dict[str, Any]:
+        spec = image_spec_from_preprocessor({}, origin=name, model_type=name)
+        fields = transformers_config.read({"model_type": name}, where=name).fields
+        return {"config": to_data(fields), "task": FEATURES, "preprocessing": to_data(spec)}
+
+    return {
+        "family": VIT.family,
+        "module": VIT.builder,
+        "source": {"library": "transformers", "version": transformers_config.VERSION},
+        "architectures": {name: entry(name) for name in transformers_config.MODEL_TYPES},
+        "cards": {},
     }
 
 
@@ -410,6 +512,7 @@ def main() -> None:
         path = CARDS / f"{reference}.json"
         published = read_results(results) if results else keep_results(path)
         write(path, render(module_data(reference, published)) + "\n")
+    write(CARDS / "transformers_vit.json", render(transformers_data()) + "\n")
     for name, text in label_files().items():
         write(label_sets.FOLDER / name, text)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,10 +95,38 @@ def test_awkward_sizes(crop_mode, interpolation):
 @pytest.mark.parametrize(
     "options",
     [
+        {"crop_rounding": "floor"},
+        {"crop_rounding": "floor", "crop_mode": "squash", "crop_pct": 0.86},
+        {"crop_rounding": "floor", "crop_pct": 1.15},
+        {"resize": False},
+        {"resize": False, "crop_rounding": "floor"},
+    ],
+)
+def test_crops_of_other_references(options):
+    """Odd excess on either side, more and fewer pixels than the crop."""
+    preprocess = ImagePreprocessor(ImageSpec(input_size=(97, 97), **options))
+    graph = tf.function(preprocess.graph, input_signature=UNKNOWN)
+    results = {}
+    for size in [(1, 1), (90, 90), (97, 97), (98, 100), (217, 333), (300, 84), (60, 401)]:
+        image = noise(*size, 3)
+        results[size] = graph(image).numpy()
+        np.testing.assert_array_equal(results[size], preprocess(image)[0], err_msg=str(size))
+    other = ImageSpec(input_size=(97, 97), **{**options, "crop_rounding": "even", "resize": True})
+    changed = [
+        not np.array_equal(ImagePreprocessor(other)(noise(*size, 3))[0], result)
+        for size, result in results.items()
+    ]
+    assert any(changed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
         {},
         {"input_size": (97, 161)},
         {"crop_mode": "border"},
         {"crop_mode": "border", "input_size": (100, 64), "crop_pct": 0.9},
+        {"crop_rounding": "floor"},
     ],
 )
 def test_sizes_in_the_graph_are_those_of_the_host(options):
@@ -172,6 +201,19 @@ def test_channels():
     np.testing.assert_array_equal(five.graph(image), five(image)[0])
     with pytest.raises(InputError, match="3 channels; this model takes 5"):
         five.graph(color)
+
+
+def test_transparent_arrays_on_white():
+    """All colours with all alphas, in evaluation and in training."""
+    levels = np.arange(256, dtype=np.uint8)
+    color, alpha = (x[..., None] for x in np.meshgrid(levels, levels))
+    image = np.concatenate([color, 255 - color, color // 2, alpha], axis=-1)
+    spec = ImageSpec(input_size=(256, 256), crop_pct=1.0, alpha="white")
+    preprocess = ImagePreprocessor(spec)
+    expected = preprocess(image)
+    np.testing.assert_array_equal(preprocess.graph(image[None]), expected)
+    whole = TrainPreprocessor(spec, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
+    np.testing.assert_array_equal(whole(image), expected[0])
 
 
 def test_bgr():
@@ -250,6 +292,33 @@ def test_files(china, name, channels):
     data = FILES[name](china)
     preprocess = ImagePreprocessor(SMALL.with_channels(channels))
     np.testing.assert_array_equal(from_bytes(preprocess)(data), preprocess(data)[0])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "gif" not in name])
+def test_files_on_white(china, name):
+    data = FILES[name](china)
+    preprocess = ImagePreprocessor(replace(SMALL, alpha="white"))
+    np.testing.assert_array_equal(from_bytes(preprocess)(data), preprocess(data)[0])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda china: encoded(Image.merge("LA", (china.convert("L"), china.convert("L")))),
+        lambda china: encoded(china.convert("L"), transparency=7),
+        lambda china: encoded(china.convert("1"), transparency=255),
+        lambda china: encoded(china.quantize(64), transparency=3),
+        lambda china: encoded(china.quantize(4), transparency=bytes([3, 3, 99, 255])),
+        lambda china: encoded(china, transparency=china.getpixel((0, 0))),
+        lambda china: with_exif(china.convert("RGBA"), "PNG", 6, little=True),
+    ],
+)
+def test_transparent_files_on_white(china, make):
+    data = make(china)
+    preprocess = ImagePreprocessor(replace(SMALL, alpha="white"))
+    np.testing.assert_array_equal(from_bytes(preprocess)(data), preprocess(data)[0])
+    train = preprocess.train.from_bytes(data, [0, 1])
+    np.testing.assert_array_equal(train, preprocess.train(decode(data, alpha="white"), [0, 1]))
 
 
 def test_cmyk_is_rounded_otherwise(china):

@@ -23,7 +23,6 @@ from zoo.errors import (
     DownloadError,
     InputError,
     NotFoundError,
-    OptionError,
 )
 from zoo.preprocessing import image as image_module
 from zoo.preprocessing.image import ImagePreprocessor, normalize
@@ -78,6 +77,16 @@ def levels(preprocess, x):
         ({"crop_mode": "border", "crop_pct": 1.0}, (224, 149), (0, -37, 224, 187)),
         ({"crop_mode": "border"}, (256, 171), (16, -26, 240, 198)),
         ({"crop_pct": 1.15}, (290, 194), (33, -15, 257, 209)),
+        # (335 - 224) / 2 = 55.5, down; 37.5 rows of padding, up above
+        ({"crop_pct": 1.0, "crop_rounding": "floor"}, (335, 224), (55, 0, 279, 224)),
+        (
+            {"crop_mode": "border", "crop_pct": 1.0, "crop_rounding": "floor"},
+            (224, 149),
+            (0, -38, 224, 186),
+        ),
+        ({"resize": False}, (640, 427), (208, 102, 432, 326)),
+        ({"resize": False, "crop_rounding": "floor"}, (640, 427), (208, 101, 432, 325)),
+        ({"resize": False, "input_size": (500, 640)}, (640, 427), (0, -36, 640, 464)),
     ],
 )
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest"])
@@ -236,6 +245,35 @@ def test_colour_modes_are_converted_as_pillow_does(china, make, channels):
         expected = preprocess(image.convert("RGB" if channels == 3 else "L"))
         np.testing.assert_array_equal(preprocess(image), expected)
     np.testing.assert_array_equal(preprocess(data), expected)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda china: encoded(Image.merge("RGBA", (*china.split(), china.convert("L")))),
+        lambda china: encoded(Image.merge("LA", (china.convert("L"), china.convert("L")))),
+        lambda china: palette(china, 3),
+        lambda china: palette(china, bytes(range(64))),
+        lambda china: encoded(china.convert("L"), transparency=7),
+    ],
+)
+def test_transparency_is_laid_on_white(china, make):
+    data = make(china)
+    with Image.open(io.BytesIO(data)) as image:
+        *color, alpha = np.moveaxis(np.asarray(image.convert("RGBA")).astype(float), -1, 0)
+    assert alpha.min() < 255
+    pixels = np.rint((np.stack(color, -1) * alpha[..., None] / 255) + (255 - alpha)[..., None])
+    preprocess = ImagePreprocessor(replace(SMALL, alpha="white"))
+    expected = preprocess(pixels.astype(np.uint8))
+    np.testing.assert_array_equal(preprocess(data), expected)
+    assert not np.array_equal(ImagePreprocessor(SMALL)(data), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK"])
+def test_opaque_images_are_the_same_on_white(china, mode):
+    image = china.convert(mode)
+    on_white = ImagePreprocessor(replace(SMALL, alpha="white"))
+    np.testing.assert_array_equal(on_white(image), ImagePreprocessor(SMALL)(image))
 
 
 def test_the_users_image_is_left_alone(china, preprocess):
@@ -511,6 +549,9 @@ def test_spec_takes_and_gives_plain_data():
         ({"channels": 1}, "mean has 3 values and std 3, for 1 channels"),
         ({"std": (0.0, 1.0, 1.0)}, "divides"),
         ({"channels": 1, "mean": (0,), "std": (1,), "channel_order": "bgr"}, "not 3"),
+        ({"channels": 1, "mean": (0,), "std": (1,), "alpha": "white"}, "alpha is 'white' for 1"),
+        ({"alpha": "black"}, "alpha is 'black'; one of drop, white"),
+        ({"crop_rounding": "flor"}, "Did you mean 'floor'"),
     ],
 )
 def test_spec_refuses(options, message):
@@ -524,10 +565,19 @@ def test_with_channels():
     one = spec.with_channels(1)
     assert (one.mean, one.std) == (pytest.approx((0.3,)), pytest.approx((0.2,)))
     assert spec.with_channels(5).mean == (0.0, 0.3, 0.6, 0.0, 0.3)
+    assert replace(spec, alpha="white").with_channels(1) == one
 
 
 def test_fixed_size():
+    """It says that a network is built for one size, and does not bind the preprocessing."""
     spec = ImageSpec(fixed_input_size=True)
     assert spec.at_size(224) == spec
-    with pytest.raises(OptionError, match=r"\(256, 256\) was asked for.*takes \(224, 224\) alone"):
-        ImagePreprocessor(spec)(CHINA, input_size=256)
+    assert spec.at_size(256) == ImageSpec(fixed_input_size=True, input_size=(256, 256))
+    assert ImagePreprocessor(spec)(CHINA, input_size=256).shape == (1, 256, 256, 3)
+    assert dict(spec.facts())["Input"].endswith("(rgb), built for one size")
+
+
+def test_facts():
+    assert dict(ImageSpec().facts())["  resize"] == "bicubic, crop 0.875 (center)"
+    facts = dict(ImageSpec(resize=False, alpha="white").facts())
+    assert (facts["  resize"], facts["  transparency"]) == ("none, centre crop", "laid on white")

@@ -99,9 +99,11 @@ def test_every_card_is_whole(name):
     assert card.architecture == name.partition(".")[0]
     assert isinstance(card.weights, WeightsFile)
     assert isinstance(card.preprocessing, ImageSpec)
-    assert card.num_params > 400_000
+    assert card.num_params > 300_000
     classes = card.config.get("num_classes", 1000)
-    assert (len(labels.labels(card.labels)) if card.labels else 0) == classes
+    assert card.labels == labels.infer(classes)  # by their number; nobody names the others
+    if card.task == "image-classification":
+        assert classes
     for figures in card.published.values():
         assert figures["source"].startswith("https://")
         assert 40 < figures["top1"] < figures["top5"] < 100

@@ -16,9 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.architectures.base import Architecture, Feature, Graph
+from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
+from zoo.layers.convolution import adapt_channels
 from zoo.model import LoadReport, Model, Record
 from zoo.preprocessing.spec import ImageSpec
 from zoo.pulling import card_files, find, weight_files
@@ -61,7 +62,7 @@ def load(
     in_channels: int | None = None,
     input_size: int | tuple[int, int] | None = None,
     features_only: bool = False,
-    out_indices: Sequence[int] | None = None,
+    out_indices: int | Sequence[int] | None = None,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
     dtype: str | None = None,
@@ -88,7 +89,8 @@ def load(
         in_channels: channels of the input; the first convolution is adapted as timm does.
         input_size: edge, or height and width; preprocessing and the model's input follow.
         features_only: give a list of feature maps, described by `model.feature_info`.
-        out_indices: which maps; all by default; negative counts from the last.
+        out_indices: which maps; all by default; negative counts from the last; a number is so many
+            of the last ones.
         drop_rate, drop_path_rate: dropout before the head, stochastic depth.
         dtype: None follows the Keras dtype policy, `auto` the file, else a Keras policy's name.
         revision, endpoint, token, cache_dir, offline, lockfile, refresh: see `Source`.
@@ -118,7 +120,7 @@ def load(
         in_channels=in_channels,
         input_size=_pair(input_size),
         features_only=features_only,
-        out_indices=None if out_indices is None else tuple(out_indices),
+        out_indices=_indices(out_indices),
         config=architecture_options | _given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
     )
     card, files = find(parse_handle(name, registry.is_name), source)
@@ -152,6 +154,8 @@ def assemble(
     checkpoint = open_checkpoint(paths) if paths else None
     _check_wishes(card, family, wishes)
     config = _configure(card, family, wishes)
+    if family.suited is not None and checkpoint is not None:
+        config = family.suited(config, checkpoint)
     record = _record(card, family, config, wishes)
     policy = _policy(dtype, checkpoint)
     with dtype_scope(policy):
@@ -161,12 +165,18 @@ def assemble(
         report = LoadReport(fresh=tuple(named_weights(model)))
         model.attach(dataclasses.replace(model.record, report=report))
         return model
-    layout = family.layout_of(record.layout, checkpoint, named_weights(model))
-    adapted = _adapt_channels(checkpoint, family, config)
-    resolution = _resolve(model, family, wishes, {**checkpoint, **adapted}, layout, paths)
+    shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
+    layout = family.layout_of(record.layout, checkpoint, shapes)
+    resolution = family.layouts[layout].resolve(
+        checkpoint,
+        shapes,
+        **_leeway(card, family, config, wishes, shapes),
+        hints=family.hints,
+        origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
+    )
     initialize(model, resolution.values, checkpoint.release)
     record = dataclasses.replace(model.record, layout=layout)
-    model.attach(_loaded(record, checkpoint, resolution, tuple(adapted), paths, files))
+    model.attach(_loaded(record, checkpoint, resolution, paths, files))
     return model
 
 
@@ -190,7 +200,8 @@ def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
         classes = len(wishes.labels)
     if classes is None and wishes.task is not None and wishes.task == TASKS[card.task].headless:
         classes = 0
-    wanted = _given(num_classes=classes, in_chans=wishes.in_channels)
+    size = wishes.input_size if hasattr(config, "img_size") else None
+    wanted = _given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
     return family.change_config(config, {**wishes.config, **wanted}, others=LOAD_OPTIONS)
 
 
@@ -199,7 +210,10 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
     classes = getattr(config, "num_classes", None)
     headless = wishes.features_only or classes == 0
     task = family.task(config) if family.task else card.task
-    task = (TASKS[task].headless or task) if headless else task
+    if headless:
+        task = TASKS[task].headless or task
+    elif wishes.num_classes or wishes.labels:
+        task = TASKS[task].headed or task
     if wishes.task is not None and wishes.task != task:
         known = ", ".join(sorted(TASKS))
         raise OptionError(
@@ -208,14 +222,18 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
         )
     spec = card.preprocessing or (family.spec(config) if family.spec else None)
     if isinstance(spec, ImageSpec):
-        spec = spec if wishes.input_size is None else spec.at_size(wishes.input_size)
-        spec = spec.with_channels(config.in_chans)
+        fixed = not getattr(config, "dynamic_img_size", False)
+        size = getattr(config, "img_size", None) if fixed else None
+        size = wishes.input_size or size
+        spec = (spec if size is None else spec.at_size(size)).with_channels(config.in_chans)
     defaults = family.config()
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    changed = {k: to_data(v) for k, v in fields.items() if v != getattr(defaults, k)}
+    stated = registry.architecture_card(card.architecture).config
+    changed = {k: to_data(v) for k, v in fields.items() if k in stated or v != getattr(defaults, k)}
     labels = None if headless else _labels(card, classes, wishes)
     card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
-    layout = (card.weights and card.weights.layout) or next(iter(family.layouts))
+    own = family.own_layout and family.own_layout(card.architecture, config)
+    layout = (card.weights and card.weights.layout) or own or next(iter(family.layouts))
     return Record(card=card, task=task, embedding=family.embedding, layout=layout)
 
 
@@ -276,60 +294,44 @@ def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, 
             raise OptionError(
                 f"out_indices has {index}; this network has {count} maps: 0 to {count - 1}."
             )
-    return [graph.features[i] for i in (range(count) if indices is None else indices)]
+    chosen = [graph.features[i] for i in (range(count) if indices is None else indices)]
+    return [(feature, graph.as_map(feature.name, tensor)) for feature, tensor in chosen]
 
 
-def _adapt_channels(
-    checkpoint: Checkpoint, family: Architecture, config: Any
-) -> dict[str, np.ndarray]:
-    """The first convolution fitted to another number of input channels, as timm does.
-
-    One channel takes the sum over the file's; more repeat them, cut, and scaled by their ratio.
-    """
-    if family.first_conv is None:
-        return {}
-    name = f"{family.first_conv(config)}.weight"
-    if name not in checkpoint or checkpoint.shape(name)[1] == config.in_chans:
-        return {}
-    kernel = np.asarray(checkpoint[name], np.float32)
-    have, want = kernel.shape[1], config.in_chans
-    if want == 1:
-        adapted = kernel.sum(axis=1, keepdims=True)
-    else:
-        repeats = -(-want // have)
-        adapted = np.tile(kernel, (1, repeats, 1, 1))[:, :want] * (have / want)
-    return {name: np.ascontiguousarray(adapted, dtype=np.float32)}
-
-
-def _resolve(
-    model: Model,
+def _leeway(
+    card: ModelCard,
     family: Architecture,
+    config: Any,
     wishes: Wishes,
-    checkpoint: Mapping[str, np.ndarray],
-    layout: str,
-    paths: Sequence[Path],
-) -> Resolution:
-    """Fit the checkpoint to the model: strictly, but for what the caller's wishes excuse."""
-    shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
-    head = [f"{family.head}.kernel", f"{family.head}.bias"] if family.head else []
+    shapes: Mapping[str, tuple[int, ...]],
+) -> dict[str, Any]:
+    """Where the checkpoint may differ from the model because the caller wished so."""
+    heads = [f"{head}.{part}" for head in family.heads for part in ("kernel", "bias")]
     new_head = wishes.num_classes is not None or wishes.labels is not None
     spare = ["*"] if wishes.features_only else []
-    if head and not any(name in shapes for name in head):
-        spare.append(f"{family.head}.*")
-    return family.layouts[layout].resolve(
-        checkpoint,
-        shapes,
-        fresh=[name for name in head if name in shapes] if new_head else (),
-        spare=spare,
-        origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
-    )
+    if not any(name in shapes for name in heads):
+        spare.extend(f"{head}.*" for head in family.heads)
+    adapt: dict[str, Adapt] = {}
+    if family.first_conv is not None:
+        adapt[f"{family.first_conv(config)}.kernel"] = adapt_channels
+    resized = wishes.input_size is not None or RESIZING & set(wishes.config)
+    if family.resize is not None and resized:
+        adapt |= family.resize(config, family.read_config(card.config, origin=card.name))
+    return {
+        "fresh": [name for name in heads if name in shapes] if new_head else (),
+        "spare": spare,
+        "adapt": adapt,
+    }
+
+
+# Fields of a config that change the number of positions or the size of patches.
+RESIZING = {"img_size", "patch_size", "dynamic_img_pad"}
 
 
 def _loaded(
     record: Record,
     checkpoint: Checkpoint,
     resolution: Resolution,
-    adapted: tuple[str, ...],
     paths: Sequence[Path],
     files: Files | None,
 ) -> Record:
@@ -342,7 +344,7 @@ def _loaded(
         loaded=len(resolution.values),
         fresh=resolution.fresh,
         ignored=resolution.ignored,
-        adapted=adapted,
+        adapted=resolution.adapted,
         dtype=dtype,
     )
     held = [name for name in checkpoint if name not in resolution.constants]
@@ -370,6 +372,14 @@ _noticed: set[str] = set()
 
 def _given(**options: Any) -> dict[str, Any]:
     return {k: v for k, v in options.items() if v is not None}
+
+
+def _indices(indices: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    if isinstance(indices, int):
+        if indices < 1:
+            raise OptionError(f"out_indices={indices} of the last maps; at least 1 was expected.")
+        return tuple(range(-indices, 0))
+    return None if indices is None else tuple(indices)
 
 
 def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.labels import labels as label_set
 from zoo.tasks.base import Task
 from zoo.tasks.classification import Prediction
+from zoo.tasks.explaining import AttentionMaps, Explanation
 from zoo.tasks.table import TASKS
 
 
@@ -62,7 +63,7 @@ class Record:
     Attributes:
         card: the card, as loaded: with the caller's options in it.
         task: name of the task.
-        embedding: name of the layer whose output is the embedding; None where there is none.
+        embedding: name of the layer whose (first) output is the embedding; None: there is none.
         layout: layout that a save writes.
         features: the maps that the model gives, for `features_only`.
         file_dtype: dtype that a save writes.
@@ -177,7 +178,8 @@ class Model(keras.Model):
         """The symbolic tensor `[n, dim]` that `embed` computes."""
         if self.record.embedding is None:
             raise TaskError(f"{self.name!r} has no layer whose output is an embedding.")
-        return self.get_layer(self.record.embedding).output
+        output = self.get_layer(self.record.embedding).output
+        return output[0] if isinstance(output, list | tuple) else output
 
     @property
     def task(self) -> Task | None:
@@ -188,6 +190,10 @@ class Model(keras.Model):
 
     def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         return TASKS[self.record.task](self).run(verb, *args, **kwargs)
+
+    def attention_maps(self, images: Any, **options: Any) -> AttentionMaps:
+        """The weights of every attention layer; see the task's `attention_maps`."""
+        return self._run("attention_maps", images, **options)
 
     def classify(self, inputs: Any, top: int = 5, **options: Any) -> list[list[Prediction]]:
         """The `top` most probable classes of each input; see the task's `classify`."""
@@ -200,6 +206,12 @@ class Model(keras.Model):
     def entities(self, inputs: Any, **options: Any) -> Any:
         """Spans of text with a label; see the task's `entities`."""
         return self._run("entities", inputs, **options)
+
+    def explain(
+        self, images: Any, method: str | None = None, target: Any = None, **options: Any
+    ) -> list[Explanation]:
+        """Heat maps of where the network looks; see the task's `explain`."""
+        return self._run("explain", images, method, target, **options)
 
     def forecast(self, inputs: Any, **options: Any) -> Any:
         """What follows each series; see the task's `forecast`."""

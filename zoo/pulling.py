@@ -116,6 +116,9 @@ def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
         files = LocalFolder(handle.name)
     config = read_json(files, "config.json")
     preprocessor = read_json(files, "preprocessor_config.json", required=False)
+    if preprocessor is None and "model_type" in config:  # as processors of two halves save it
+        both = read_json(files, "processor_config.json", required=False)
+        preprocessor = (both or {}).get("image_processor")
     return card_from_config(config, origin=files.origin, preprocessor=preprocessor), files
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -10,17 +11,23 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
-from zoo.errors import DiskError, OptionError, ZooError
+from zoo.architectures.base import Architecture
+from zoo.errors import ConfigError, DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.readme import readme
 from zoo.registry import registry
-from zoo.registry.repo_config import config_from_card
+from zoo.registry.repo_config import (
+    card_from_config,
+    config_from_card,
+    preprocessor_from_card,
+    transformers_type,
+)
 from zoo.weights.files import save_checkpoint
 
 if TYPE_CHECKING:
@@ -81,19 +88,61 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     Args:
         address: what the README tells `zoo.load` to take.
     """
+    texts = {
+        "config.json": config_of(model),
+        "preprocessor_config.json": preprocessor_from_card(
+            model.record.card, layout=model.record.layout
+        ),
+    }
     names = write_weights(tensors(model), folder, max_shard_size)
-    record = model.record
-    facts = {}
-    if record.layout == "timm":
-        width = int(model.embedding_tensor.shape[-1])
-        head = registry.import_family(record.card.family).head
-        facts = {"num_features": width, "classifier": head}
-    config = config_from_card(record.card, layout=record.layout, **facts)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for name, data in texts.items():
+        if data is not None:
+            (folder / name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            names.append(name)
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
     )
-    return [*names, "config.json", "README.md"]
+    return [*names, "README.md"]
+
+
+def config_of(model: Model) -> dict[str, Any]:
+    """The `config.json` of a model, in the form of its layout.
+
+    Raises:
+        ConfigError: the form cannot say what the model is.
+    """
+    record = model.record
+    card, family = record.card, registry.import_family(record.card.family)
+    facts: dict[str, Any] = {}
+    if record.layout == "timm":
+        layers = {layer.name for layer in model.layers}
+        heads = [head for head in family.heads if head in layers]
+        width = int(model.embedding_tensor.shape[-1])
+        facts = {"num_features": width, "classifier": heads[0] if len(heads) == 1 else heads}
+    if transformers_type(record.layout) is not None:
+        config = family.read_config(card.config, origin=card.name)
+        facts = {"fields": {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}}
+        written = config_from_card(card, layout=record.layout, **facts)
+        _check_says(written, family, config, record.layout)
+        return written
+    return config_from_card(card, layout=record.layout, **facts)
+
+
+def _check_says(written: dict[str, Any], family: Architecture, config: Any, layout: str) -> None:
+    """Raise `ConfigError` where a written config is not read back as what the network is."""
+    back = family.read_config(card_from_config(written, origin=layout).config, origin=layout)
+    lost = [
+        f.name
+        for f in dataclasses.fields(config)
+        if getattr(back, f.name) != getattr(config, f.name)
+        and not f.name.endswith("_rate")  # those act in training alone
+        and not (f.name == "pooler_act" and config.pooler_act is None)  # the file tells
+    ]
+    if lost:
+        raise ConfigError(
+            f"transformers' {layout} has no form for {', '.join(lost)} as this model has it; what "
+            "it loads would compute something else. Save the model with model.save(...) instead."
+        )
 
 
 def write_weights(

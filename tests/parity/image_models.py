@@ -29,14 +29,14 @@ class Pair:
     family: Any
     config: Any
     state: dict[str, np.ndarray]
+    stated: Any = None  # the config that the weights are of, if it is another
 
     def ours(self, dtype: str) -> keras.Model:
         """Our model; it gives the feature maps and, last, the logits."""
 
         def build() -> keras.Model:
             graph = self.family.build(self.config)
-            maps = [tensor for _, tensor in graph.features]
-            return keras.Model(graph.inputs, [*maps, graph.outputs])
+            return keras.Model(graph.inputs, [*graph.maps(), graph.outputs])
 
         with dtype_scope(keras.DTypePolicy(dtype)):
             model = build_uninitialized(build)
@@ -45,7 +45,8 @@ class Pair:
 
     def resolve(self, model: keras.Model, tensors: dict):
         shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
-        return self.family.layouts["timm"].resolve(tensors, shapes)
+        adapt = self.family.resize(self.config, self.stated) if self.stated else {}
+        return self.family.layouts["timm"].resolve(tensors, shapes, adapt=adapt)
 
 
 def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
@@ -64,23 +65,28 @@ def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
     return Pair(name, reference, family, config, state)
 
 
+# What timm's entry points hand to the function that builds a model, not to the model.
+OF_THE_FACTORY = {"feature_cfg", "pretrained_filter_fn", "pretrained_strict"}
+
+
 def make_reference(name: str, **options: Any) -> torch.nn.Module:
     """timm's model of that name with random weights and options of its class in place of its own.
 
     Some entry points of timm refuse an option that they set themselves, so the class is called.
     """
-    entry = timm.models.model_entrypoint(name)
-    module = sys.modules[entry.__module__]
-    made = {}
-
-    def keep(cls, variant, pretrained, feature_cfg=None, **kwargs):
-        made.update(cls=cls, kwargs=kwargs)
-
     if not options or name.endswith("_pruned"):
         return timm.create_model(name, **options)
-    with mock.patch.object(module, "build_model_with_cfg", keep):
+    made = handed_over(name)
+    taken = {k: v for k, v in made.kwargs.items() if k not in OF_THE_FACTORY}
+    return made.args[0](**taken | options)
+
+
+def handed_over(name: str) -> Any:
+    """The call by which timm's entry point of that name builds its model."""
+    entry = timm.models.model_entrypoint(name)
+    with mock.patch.object(sys.modules[entry.__module__], "build_model_with_cfg") as build:
         entry()
-    return made["cls"](**made["kwargs"] | options)
+    return build.call_args
 
 
 @torch.no_grad()
@@ -91,6 +97,8 @@ def shake(reference: torch.nn.Module) -> None:
     network is chaotic: at 139 blocks the reference's own output moves by 1e-7 when its weights
     move in the last bit of float64, and no comparison could tell anything.
     """
+    if hasattr(reference, "pos_embed"):
+        _shake_transformer(reference)
     blocks = sum(hasattr(module, "downsample") for module in reference.modules())
     calm = min(1.0, 50 / blocks) if blocks > 100 else 1.0
     for module in reference.modules():
@@ -105,16 +113,29 @@ def shake(reference: torch.nn.Module) -> None:
         is_norm = "Norm" in type(module).__name__
         if is_norm and isinstance(getattr(module, "weight", None), torch.Tensor):
             module.weight.uniform_(0.5 * calm, calm)
-            module.bias.uniform_(-0.2, 0.2)
+            if isinstance(getattr(module, "bias", None), torch.Tensor):
+                module.bias.uniform_(-0.2, 0.2)
+
+
+def _shake_transformer(reference: torch.nn.Module) -> None:
+    """Tokens, positions, biases and scales start at zero, or nearly so."""
+    for name, parameter in reference.named_parameters():
+        if name.endswith("gamma"):
+            parameter.uniform_(0.3, 0.8)
+        elif parameter.ndim < 2 or any(k in name for k in ("token", "pos_embed", "latent")):
+            parameter.add_(0.2 * torch.randn_like(parameter))
 
 
 def size_for(pair: Pair) -> tuple[int, int]:
+    if hasattr(pair.config, "img_size"):
+        return pair.config.img_size
     return EVEN_SIZE if getattr(pair.config, "aa_layer", None) == "avg" else SIZE
 
 
 def images(size: tuple[int, int], seed: int = 1) -> np.ndarray:
-    """Two channels-last images of noise, in float64, that float32 holds exactly."""
-    noise = np.random.default_rng(seed).normal(size=(2, *size, 3))
+    """Channels-last images of noise, in float64, that float32 holds exactly."""
+    count = 1 if min(size) > 160 else 2  # large ones take long
+    noise = np.random.default_rng(seed).normal(size=(count, *size, 3))
     return noise.astype(np.float32).astype(np.float64)
 
 
@@ -124,7 +145,7 @@ def run_reference(pair: Pair, x: np.ndarray) -> list[np.ndarray]:
 
     def keep(name: str):
         def hook(module, args, output):
-            seen[name] = output.permute(0, 2, 3, 1).numpy().copy()
+            seen[name] = as_map(pair, output, x.shape[1:3])
 
         return hook
 
@@ -135,6 +156,30 @@ def run_reference(pair: Pair, x: np.ndarray) -> list[np.ndarray]:
     for hook in hooks:
         hook.remove()
     return [*(seen[name] for name in names), logits]
+
+
+def as_map(pair: Pair, output: torch.Tensor, size: tuple[int, ...]) -> np.ndarray:
+    """A block's output, channels last: a map, or tokens of which the learned ones are left out."""
+    if output.ndim == 4:
+        return output.permute(0, 2, 3, 1).numpy().copy()
+    tokens = output[:, pair.reference.num_prefix_tokens :].numpy()
+    edges = (edge // pair.config.patch_size for edge in size)
+    return tokens.reshape(len(tokens), *edges, -1).copy()
+
+
+def resized(pair: Pair, size: tuple[int, int]) -> Pair:
+    """The pair for images of another size: timm's own way, with its weights resampled by timm.
+
+    `ours` then loads the file's weights, and resamples them itself.
+    """
+    kept = {"depth": pair.config.depth, "num_classes": pair.config.num_classes}
+    reference = make_reference(pair.name, img_size=size, **kept).double().eval()
+    fit = handed_over(pair.name).kwargs["pretrained_filter_fn"]
+    with Widened():
+        state = {k: torch.tensor(v) for k, v in pair.state.items()}
+        reference.load_state_dict(fit(state, reference))
+    config = dataclasses.replace(pair.config, img_size=size)
+    return dataclasses.replace(pair, reference=reference, config=config, stated=pair.config)
 
 
 def figures(pair: Pair) -> dict[str, float]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.errors import ConfigError, OptionError, did_you_mean
+import numpy as np
+
+from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
 from zoo.preprocessing.spec import Spec
 from zoo.weights.mapping import WeightMap
 
@@ -34,12 +36,22 @@ class Graph:
     Attributes:
         inputs: images `[n, h, w, c]`, or what else the family reads.
         outputs: logits `[n, num_classes]`, or pooled features `[n, dim]` with no classes.
-        features: the maps `[n, h', w', c']` that `features_only` can return, first to last.
+        features: what `features_only` can return, first to last.
+        as_map: makes a map `[n, h', w', c']` of one of the features' tensors, given their name.
     """
 
     inputs: Any
     outputs: Any
     features: tuple[tuple[Feature, Any], ...] = ()
+    as_map: Callable[[str, Any], Any] = lambda name, tensor: tensor
+
+    def maps(self) -> list[Any]:
+        """All maps, first to last."""
+        return [self.as_map(feature.name, tensor) for feature, tensor in self.features]
+
+
+# An array of a file that has another shape than the model's weight, and that shape -> the weight.
+Adapt = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +63,7 @@ class Architecture:
         config: frozen dataclass of the options.
         build: makes the `Graph` from a config and an input size `(h, w)`, each perhaps None.
         layouts: weight map per layout name, the one that is usual first.
-        head: name of the classifier layer; None where there is none.
+        heads: names of the classifier layers.
         embedding: name of the layer whose output is the embedding; None where there is none.
         first_conv: name of the convolution that reads the input channels, by config; None for a
             family that reads no images.
@@ -60,19 +72,28 @@ class Architecture:
         no_maths: options of a reference's config that change nothing at inference.
         task: the task of a config, for a family whose configs have several; None: the card's.
         spec: the preprocessing that follows from a config, for models whose card has none.
+        resize: how weights fit another image size, by name, for the config as asked for and the
+            card's own; only for families whose config has `img_size`.
+        own_layout: the layout of an architecture that is none of the first layout's library.
+        suited: the config of a file with these tensors, for what configs do not tell.
+        hints: what to do about a weight that does not fit, by name.
     """
 
     name: str
     config: type
     build: Callable[..., Graph]
     layouts: Mapping[str, WeightMap]
-    head: str | None = None
+    heads: tuple[str, ...] = ()
     embedding: str | None = None
     first_conv: Callable[[Any], str] | None = None
     flatten: tuple[str, ...] = ()
     no_maths: tuple[str, ...] = ()
     task: Callable[[Any], str] | None = None
     spec: Callable[[Any], Spec | None] | None = None
+    resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
+    own_layout: Callable[[str, Any], str | None] | None = None
+    suited: Callable[[Any, Collection[str]], Any] | None = None
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def read_config(self, data: Mapping[str, Any], *, origin: str) -> Any:
         """Make the config from plain data, strictly.
@@ -116,6 +137,8 @@ class Architecture:
     ) -> str:
         """The layout that a file has: the one stated, unless only another one has its names.
 
+        Layouts of the same library, which have the same name up to a dot, are tried first.
+
         Args:
             stated: what the card says; None is the family's first layout.
             tensors: names in the file.
@@ -124,11 +147,18 @@ class Architecture:
         first = stated or next(iter(self.layouts))
         if len(self.layouts) == 1:
             return first
-        for name in (first, *self.layouts):
-            needed = (s for m in self.layouts[name].matches(weights) for s in m.sources)
-            if all(source in tensors for source in needed):
+        kin = first.partition(".")[0]
+        for name in (first, *sorted(self.layouts, key=lambda n: n.partition(".")[0] != kin)):
+            if self._has_names(name, tensors, weights):
                 return name
         return first
+
+    def _has_names(self, layout: str, tensors: Collection[str], weights: Collection[str]) -> bool:
+        try:
+            matches = self.layouts[layout].matches(weights)
+        except WeightsError:  # the layout has no names for such a network
+            return False
+        return all(source in tensors for match in matches for source in match.sources)
 
 
 def frozen(value: Any) -> Any:

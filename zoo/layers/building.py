@@ -16,6 +16,8 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from zoo.weights.mapping import Joined
+
 _PENDING = "uninitialized_variables"
 _LARGE = 1 << 16  # bytes
 
@@ -118,6 +120,8 @@ def _tensors(
 
 def _tensor(array: np.ndarray, dtype: str) -> Any:
     """A back-end tensor of `array`; the back end permutes a permuted view, which is faster."""
+    if isinstance(array, Joined):
+        return keras.ops.concatenate([_tensor(part, dtype) for part in array.parts], axis=-1)
     if array.flags.c_contiguous:
         return keras.ops.convert_to_tensor(array, dtype=dtype)
     order = np.argsort([-stride for stride in array.strides], kind="stable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.layers.base import PlainAttributes, Shape, register
@@ -158,3 +159,20 @@ def standardized(kernel, epsilon: float):
 def he_fan_out() -> keras.initializers.Initializer:
     """He et al.'s initialisation by outputs, as the reference trains residual networks from."""
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def adapt_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A first kernel `[kh, kw, c, filters]` for another number of input channels, as timm does.
+
+    One channel takes the sum over the kernel's; more repeat them, cut, and scaled by their ratio.
+
+    Args:
+        shape: wanted; only its channels are looked at.
+    """
+    kernel = np.asarray(kernel, np.result_type(kernel, np.float32))
+    have, want = kernel.shape[2], shape[2]
+    if want == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return np.tile(kernel, (1, 1, -(-want // have), 1))[:, :, :want] * kernel.dtype.type(
+        have / want
+    )

@@ -1,4 +1,4 @@
-"""Stochastic depth."""
+"""What acts on the branch of a residual block: stochastic depth, and a scale per channel."""
 
 from __future__ import annotations
 
@@ -31,6 +31,28 @@ class DropPath(Layer):
         shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
         keep = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32") >= self.rate
         return inputs * ops.cast(keep, inputs.dtype) / (1.0 - self.rate)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+
+@register
+class LayerScale(Layer):
+    """One learned factor per channel (Touvron et al., arXiv:2103.17239); any shape, kept."""
+
+    fields = ("value",)
+
+    def __init__(self, value: float = 1e-5, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.value = value
+
+    def build(self, input_shape: Shape) -> None:
+        start = keras.initializers.Constant(self.value)
+        self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer=start)
+        self.built = True
+
+    def call(self, inputs):
+        return inputs * ops.cast(self.scale, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -30,6 +30,41 @@ class GroupNorm(PlainAttributes, keras.layers.GroupNormalization):
         super().__init__(groups=groups, epsilon=epsilon, **kwargs)
 
 
+@register
+class LayerNorm(PlainAttributes, keras.layers.LayerNormalization):
+    """Layer normalisation over the last axis (Ba et al., arXiv:1607.06450); any shape, kept."""
+
+    def __init__(self, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(epsilon=epsilon, **kwargs)
+
+
+@register
+class RMSNorm(Layer):
+    """Division by the root of the mean square over the last axis, times `gamma`; any shape, kept.
+
+    Zhang & Sennrich, arXiv:1910.07467.
+    """
+
+    fields = ("epsilon",)
+
+    def __init__(self, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def build(self, input_shape: Shape) -> None:
+        self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
+        self.built = True
+
+    def call(self, inputs):
+        # squares of half-precision numbers overflow, and their mean loses digits
+        wide = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        root = ops.rsqrt(ops.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(wide * root, inputs.dtype) * ops.cast(self.gamma, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+
 class _ChannelScale(Layer):
     """Weights of a norm that brings its own activation: `gamma`, `beta` and one vector more.
 
@@ -105,6 +140,8 @@ class FilterResponseNorm(_ChannelScale):
 NORMS: dict[str, type] = {
     "batchnorm2d": BatchNorm,
     "groupnorm": GroupNorm,
+    "layernorm": LayerNorm,
+    "rmsnorm": RMSNorm,
     "evonorm2ds0": EvoNormS0,
     "frn_tlu": FilterResponseNorm,
 }

@@ -9,8 +9,8 @@ sine decides a weight of `hamming` or `lanczos`.
 
 TensorFlow decodes JPEG, PNG, BMP (8, 24 and 32 bits) and the first frame of a GIF as Pillow does,
 with two exceptions: the colours of CMYK JPEG files are rounded down, by up to 1, and transparent
-pixels of a GIF become black. EXIF orientation is read from the EXIF blocks of JPEG and PNG files,
-not from XMP.
+pixels of a GIF become black, also where the spec lays them on white. EXIF orientation is read from
+the EXIF blocks of JPEG and PNG files, not from XMP.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from zoo.errors import InputError
 from zoo.preprocessing.image import normalize
-from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.spec import Alpha, ImageSpec
 
 _BITS = 22  # of the fixed-point weights
 _LOW_BITS = 12  # of which the lower half
@@ -70,7 +70,7 @@ class GraphPreprocessor:
         Raises:
             InputError: another dtype, rank or number of channels.
         """
-        images = _with_channels(_checked(images, ranks=(3, 4)), self.spec.channels)
+        images = _with_channels(_checked(images, ranks=(3, 4)), self.spec)
         if images.shape.rank == 3:
             return self(images[None])[0]
         resized = self.spec.resized_size(*_size(images), _FLOAT64)
@@ -96,7 +96,7 @@ class GraphPreprocessor:
         """
         data = tf.convert_to_tensor(data, tf.string)
         if data.shape.rank == 0:
-            return self(decode(data, self.exif))
+            return self(decode(data, self.exif, self.spec.alpha))
         shape = (*self.spec.input_size, self.spec.channels)
         return tf.map_fn(self.from_bytes, data, fn_output_signature=tf.TensorSpec(shape))
 
@@ -136,7 +136,7 @@ class TrainPreprocessor:
         Raises:
             InputError: another dtype, rank or number of channels.
         """
-        image = _with_channels(_checked(image, ranks=(3,)), self.spec.channels)
+        image = _with_channels(_checked(image, ranks=(3,)), self.spec)
         if seed is None:
             seed = tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
         box_seed, flip_seed = tf.unstack(tf.random.split(seed))
@@ -151,7 +151,7 @@ class TrainPreprocessor:
     @_traced_as_it_is
     def from_bytes(self, data: Any, seed: Any = None) -> tf.Tensor:
         """Decode, augment and preprocess the bytes of one image file, a string tensor []."""
-        return self(decode(data, self.exif), seed)
+        return self(decode(data, self.exif, self.spec.alpha), seed)
 
     def _box(self, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
         """Top, left, height and width, int32: the first of ten draws that fits, else the centre."""
@@ -192,17 +192,25 @@ def _size(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(height, tf.float64), tf.cast(width, tf.float64)
 
 
-def _with_channels(images: tf.Tensor, channels: int) -> tf.Tensor:
+def _with_channels(images: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
     """As Pillow's `convert` between grey, RGB and RGBA."""
-    found = images.shape[-1]
+    channels, found = spec.channels, images.shape[-1]
     if found is None or found == channels:
         return tf.ensure_shape(images, [*images.shape[:-1], channels])
     if channels not in (1, 3) or found not in (1, 3, 4):
         raise InputError(f"Images have {found} channels; this model takes {channels}.")
+    if found == 4 and spec.alpha == "white":
+        return _on_white(images)
     if channels == 3:
         return tf.repeat(images, 3, axis=-1) if found == 1 else images[..., :3]
     luma = tf.reduce_sum(tf.cast(images[..., :3], tf.int32) * [19595, 38470, 7471], -1)
     return tf.cast(tf.bitwise.right_shift(luma + 2**15, 16), tf.uint8)[..., None]
+
+
+def _on_white(images: tf.Tensor) -> tf.Tensor:
+    """RGBA to RGB, with the rounding of Pillow's `alpha_composite` on opaque white."""
+    color, alpha = (tf.cast(part, tf.int32) for part in (images[..., :3], images[..., 3:]))
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def _normalized(pixels: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
@@ -356,8 +364,13 @@ _KERNELS = {  # the kernel, and how far it reaches
 # Files
 
 
-def decode(data: Any, exif: bool = True) -> tf.Tensor:
-    """Decode the bytes of an image file, a string tensor [], into uint8 [h, w, 3]."""
+def decode(data: Any, exif: bool = True, alpha: Alpha = "drop") -> tf.Tensor:
+    """Decode the bytes of an image file, a string tensor [], into uint8 [h, w, 3].
+
+    Args:
+        exif: turn the image upright.
+        alpha: what becomes of the transparency of PNG files, as in `ImageSpec`.
+    """
     data = tf.convert_to_tensor(data, tf.string)
     raw = tf.io.decode_raw(data, tf.uint8)
     is_jpeg, is_png, is_bmp = (_starts(data, m) for m in (b"\xff\xd8", b"\x89PNG", b"BM"))
@@ -366,6 +379,7 @@ def decode(data: Any, exif: bool = True) -> tf.Tensor:
             # The default arithmetic of TensorFlow is off by up to 18.
             (is_jpeg, lambda: tf.io.decode_jpeg(data, 3, dct_method="INTEGER_ACCURATE")),
             (is_bmp, lambda: _decode_bmp(data, raw)),
+            *([(is_png, lambda: _decode_png_on_white(data, raw))] if alpha == "white" else []),
         ],
         default=lambda: tf.io.decode_image(data, 3, expand_animations=False),
     )
@@ -373,7 +387,10 @@ def decode(data: Any, exif: bool = True) -> tf.Tensor:
     if not exif:
         return image
     header = tf.case(
-        [(is_jpeg, lambda: _exif_in_jpeg(raw)), (is_png, lambda: _exif_in_png(raw))],
+        [
+            (is_jpeg, lambda: _exif_in_jpeg(raw)),
+            (is_png, lambda: _chunk_in_png(raw, b"eXIf", before=b"IEND")),
+        ],
         default=lambda: tf.constant(-1, tf.int64),
     )
     return tf.cond(header < 0, lambda: image, lambda: _upright(image, raw, header))
@@ -393,6 +410,17 @@ def _decode_bmp(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
 
     is_indexed = _number(raw, 28, 2) == 8
     return tf.cond(is_indexed, from_palette, lambda: tf.io.decode_image(data, 3))
+
+
+def _decode_png_on_white(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+    """TensorFlow makes up a wrong alpha for files of less than 8 bits that have none."""
+    has_channel = _number(raw, 25, 1) & 4 != 0  # the colour type
+    has_color = _chunk_in_png(raw, b"tRNS", before=b"IDAT") >= 0
+    return tf.cond(
+        has_channel | has_color,
+        lambda: _on_white(tf.io.decode_png(data, 4)),
+        lambda: tf.io.decode_png(data, 3),
+    )
 
 
 def _number(raw: tf.Tensor, at: Any, count: int, big: Any = False) -> tf.Tensor:
@@ -418,25 +446,25 @@ def _exif_in_jpeg(raw: tf.Tensor) -> tf.Tensor:
     return _walk(raw, 2, is_exif, is_last, lambda at: 2 + _number(raw, at + 2, 2, big=True), 10)
 
 
-def _exif_in_png(raw: tf.Tensor) -> tf.Tensor:
-    """Offset of the TIFF header in the eXIf chunk of a PNG file, else -1."""
+def _chunk_in_png(raw: tf.Tensor, name: bytes, before: bytes) -> tf.Tensor:
+    """Offset of the content of a PNG file's first chunk of this name, else -1."""
 
     def is_chunk(name: bytes, at: tf.Tensor) -> tf.Tensor:
         return _number(raw, at + 4, 4, big=True) == int.from_bytes(name)
 
-    is_exif, is_last = (functools.partial(is_chunk, name) for name in (b"eXIf", b"IEND"))
-    return _walk(raw, 8, is_exif, is_last, lambda at: 12 + _number(raw, at, 4, big=True), 8)
+    is_found, is_last = (functools.partial(is_chunk, name) for name in (name, before))
+    return _walk(raw, 8, is_found, is_last, lambda at: 12 + _number(raw, at, 4, big=True), 8)
 
 
-def _walk(raw, start: int, is_exif, is_last, length, header: int) -> tf.Tensor:
-    """Go from block to block of a file: `header` past the start of its EXIF block, else -1."""
+def _walk(raw, start: int, is_found, is_last, length, header: int) -> tf.Tensor:
+    """Go from block to block of a file: `header` past the start of the one looked for, else -1."""
 
     def passes(at: tf.Tensor) -> tf.Tensor:
-        return (at + 12 < tf.size(raw, tf.int64)) & ~is_exif(at) & ~is_last(at)
+        return (at + 12 < tf.size(raw, tf.int64)) & ~is_found(at) & ~is_last(at)
 
     first = tf.constant(start, tf.int64)
     at = tf.while_loop(passes, lambda at: [at + length(at)], [first])[0]
-    return tf.where(is_exif(at), at + header, -1)
+    return tf.where(is_found(at), at + header, -1)
 
 
 def _upright(image: tf.Tensor, raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:

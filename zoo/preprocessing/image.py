@@ -90,13 +90,12 @@ class ImagePreprocessor:
             InputError: an input that is no image, cannot be decoded or is too large.
             NotFoundError, AccessError: a path or address that is not there, or not for this user.
             DownloadError: an address that could not be read.
-            OptionError: `input_size` for a model of fixed size.
         """
         spec = self.spec if input_size is None else self.spec.at_size(input_size)
         named = _named(x)
 
         def prepare(name: str, item: Any) -> np.ndarray:
-            return _fit(_bands(self._read(name, item), spec.channels, name), spec, name)
+            return _fit(_bands(self._read(name, item), spec, name), spec, name)
 
         if len(named) > 1:  # Pillow and numpy let go of the interpreter lock
             with ThreadPoolExecutor(min(_THREADS, len(named))) as pool:
@@ -322,8 +321,9 @@ def _body(response: Any, name: str, deadline: float) -> bytes:
 # Pixels: from a decoded picture to uint8 [height, width, channels]
 
 
-def _bands(image: Image.Image | np.ndarray, channels: int, name: str) -> list[Image.Image]:
+def _bands(image: Image.Image | np.ndarray, spec: ImageSpec, name: str) -> list[Image.Image]:
     """The image as Pillow resizes it: one RGB or grey picture, else a grey one per channel."""
+    channels = spec.channels
     if isinstance(image, np.ndarray) and image.ndim == 2:
         image = image[:, :, None]
     if channels not in (1, 3):
@@ -341,20 +341,23 @@ def _bands(image: Image.Image | np.ndarray, channels: int, name: str) -> list[Im
                 f"[h, w, 4] was expected.{hint}"
             )
         image = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
-    return [_convert(image, "RGB" if channels == 3 else "L", name)]
+    return [_convert(image, "RGB" if channels == 3 else "L", name, on_white=spec.alpha == "white")]
 
 
-def _convert(image: Image.Image, mode: str, name: str) -> Image.Image:
+def _convert(image: Image.Image, mode: str, name: str, *, on_white: bool) -> Image.Image:
     if image.mode.startswith("I"):
         image = _eight_bits(image, name)
     if image.mode == "F":
         raise InputError(f"{name} holds floating-point pixels. Scale it to 8 bits (0 to 255).")
-    if image.mode == mode:
-        return image
-    if "transparency" in image.info:  # `convert` drops it, but warns of some kinds
-        image = image.copy()
-        del image.info["transparency"]
     try:
+        if on_white and ("A" in image.getbands() or "transparency" in image.info):
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if image.mode == mode:
+            return image
+        if "transparency" in image.info:  # `convert` drops it, but warns of some kinds
+            image = image.copy()
+            del image.info["transparency"]
         return image.convert(mode)
     except ValueError as error:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
-from zoo.errors import ConfigError, OptionError, did_you_mean
+from zoo.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 CropMode = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 ChannelOrder = Literal["rgb", "bgr"]
+CropRounding = Literal["even", "floor"]
+Alpha = Literal["drop", "white"]
 
 
 class Spec:
@@ -61,6 +63,8 @@ class Spec:
 class ImageSpec(Spec):
     """Evaluation preprocessing of images, in the terms of timm's `pretrained_cfg`.
 
+    `crop_rounding`, `resize` and `alpha` say what other references do otherwise than timm.
+
     Attributes:
         input_size: height and width of the model's input, in pixels.
         channels: input channels.
@@ -74,7 +78,14 @@ class ImageSpec(Spec):
         channel_order: `rgb` or `bgr`.
         test_input_size, test_crop_pct: the larger evaluation setting of the reference, used on
             request.
-        fixed_input_size: the model takes no other size.
+        fixed_input_size: the network is built for one size; for another it is built anew.
+        crop_rounding: where the centre crop begins when the pixels that it leaves out, or adds,
+            are odd in number. `even`: as torchvision, half a pixel of crop rounds to even and the
+            odd pixel of padding goes to the end. `floor`: as transformers on Pillow, the odd pixel
+            that is cut goes from the end and the odd pixel of padding to the beginning.
+        resize: False leaves an image at its own size; the crop alone makes it fit.
+        alpha: what becomes of transparency on the way to RGB: `drop` uncovers the colours below,
+            as Pillow's `convert`; `white` lays the image on white, as transformers.
 
     Raises:
         ConfigError: a value that no image can be prepared with.
@@ -93,6 +104,9 @@ class ImageSpec(Spec):
     test_input_size: tuple[int, int] | None = None
     test_crop_pct: float | None = None
     fixed_input_size: bool = False
+    crop_rounding: CropRounding = "even"
+    resize: bool = True
+    alpha: Alpha = "drop"
 
     def __post_init__(self) -> None:
         for name in ("input_size", "test_input_size", "mean", "std"):
@@ -101,6 +115,8 @@ class ImageSpec(Spec):
         _check_name("crop_mode", self.crop_mode, get_args(CropMode))
         _check_name("interpolation", self.interpolation, get_args(Interpolation))
         _check_name("channel_order", self.channel_order, get_args(ChannelOrder))
+        _check_name("crop_rounding", self.crop_rounding, get_args(CropRounding))
+        _check_name("alpha", self.alpha, get_args(Alpha))
         for name in ("input_size", "test_input_size"):
             _check_size(name, getattr(self, name))
         for name in ("crop_pct", "test_crop_pct"):
@@ -112,22 +128,14 @@ class ImageSpec(Spec):
             )
         if 0 in self.std:
             raise ConfigError(f"std is {self.std}; normalisation divides by it.")
-        if self.channel_order == "bgr" and self.channels != 3:
-            raise ConfigError(f"channel_order is 'bgr' for {self.channels} channels, not 3.")
+        for name, value in (("channel_order", "bgr"), ("alpha", "white")):
+            if getattr(self, name) == value and self.channels != 3:
+                raise ConfigError(f"{name} is {value!r} for {self.channels} channels, not 3.")
 
     def at_size(self, input_size: int | tuple[int, int]) -> ImageSpec:
-        """The same preprocessing for another input size: an edge, or (height, width).
-
-        Raises:
-            OptionError: the model takes its own size alone.
-        """
+        """The same preprocessing for another input size: an edge, or (height, width)."""
         edges = (input_size, input_size) if isinstance(input_size, int) else input_size
-        size = (edges[0], edges[1])
-        if self.fixed_input_size and size != self.input_size:
-            raise OptionError(
-                f"input_size={size} was asked for, but this model takes {self.input_size} alone."
-            )
-        return replace(self, input_size=size)
+        return replace(self, input_size=(edges[0], edges[1]))
 
     def at_test_size(self) -> ImageSpec:
         """The reference's larger evaluation setting; the spec itself where there is none."""
@@ -151,8 +159,14 @@ class ImageSpec(Spec):
                 return (sum(values) / len(values),)
             return tuple(values[i % len(values)] for i in range(channels))
 
-        mean, std = spread(self.mean), spread(self.std)
-        return replace(self, channels=channels, mean=mean, std=std, channel_order="rgb")
+        return replace(
+            self,
+            channels=channels,
+            mean=spread(self.mean),
+            std=spread(self.std),
+            channel_order="rgb",
+            alpha="drop",
+        )
 
     @property
     def scale_size(self) -> tuple[int, int]:
@@ -179,6 +193,8 @@ class ImageSpec(Spec):
             height, width: of the image, float64 scalars.
             xp: `numpy`, or the same functions for other scalars.
         """
+        if not self.resize:
+            return height, width
         scale_height, scale_width = self.scale_size
         if self.crop_mode == "squash":
             return float(scale_height), float(scale_width)
@@ -194,12 +210,12 @@ class ImageSpec(Spec):
     def crop_offset(self, height: Any, width: Any, xp: Any) -> tuple[Any, Any]:
         """Top and left of the centre crop in an image of `height` x `width`, both float64.
 
-        Negative where the image is smaller than the crop and has to be padded. As in torchvision's
-        `center_crop`, half a pixel of crop rounds to even and the odd pixel of padding goes to the
-        bottom and to the right.
+        Negative where the image is smaller than the crop and has to be padded.
         """
 
         def offset(excess: Any) -> Any:
+            if self.crop_rounding == "floor":
+                return xp.floor(excess / 2)
             return xp.maximum(xp.rint(excess / 2), 0.0) + xp.minimum(xp.ceil(excess / 2), 0.0)
 
         return offset(height - self.input_size[0]), offset(width - self.input_size[1])
@@ -210,15 +226,18 @@ class ImageSpec(Spec):
 
     def facts(self) -> Iterator[tuple[str, str]]:
         height, width = self.input_size
-        fixed = ", no other size" if self.fixed_input_size else ""
+        fixed = ", built for one size" if self.fixed_input_size else ""
         channels = f"{self.channels} channels ({self.channel_order})"
         yield "Input", f"{height} x {width} pixels, {channels}{fixed}"
-        yield "  resize", f"{self.interpolation}, crop {self.crop_pct:g} ({self.crop_mode})"
+        crop = f"{self.interpolation}, crop {self.crop_pct:g} ({self.crop_mode})"
+        yield "  resize", crop if self.resize else "none, centre crop"
+        if self.alpha == "white":
+            yield "  transparency", "laid on white"
         yield "  mean, std", f"{list(self.mean)}, {list(self.std)}"
         if self.test_input_size:
             height, width = self.test_input_size
-            crop = self.test_crop_pct or self.crop_pct
-            yield "  or larger", f"{height} x {width} pixels, crop {crop:g}"
+            share = self.test_crop_pct or self.crop_pct
+            yield "  or larger", f"{height} x {width} pixels, crop {share:g}"
 
     def noise(self, rng: np.random.Generator) -> np.ndarray:
         return rng.normal(size=(2, *self.input_size, self.channels))

@@ -16,7 +16,12 @@ from typing import Any, get_args, get_type_hints
 from zoo.errors import ConfigError, UnknownNameError, did_you_mean
 from zoo.preprocessing.spec import ImageSpec, Spec
 from zoo.registry import labels as label_sets
+from zoo.registry import transformers_config
 from zoo.registry.card import ModelCard, from_data, to_data
+from zoo.registry.preprocessor_config import (
+    image_spec_from_preprocessor,
+    preprocessor_from_image_spec,
+)
 from zoo.registry.registry import architecture_card
 
 CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
@@ -75,21 +80,42 @@ def card_from_config(
     )
 
 
-def config_from_card(card: ModelCard, *, layout: str = "timm", **facts: Any) -> dict[str, Any]:
+def config_from_card(
+    card: ModelCard, *, layout: str = "timm", fields: Mapping[str, Any] | None = None, **facts: Any
+) -> dict[str, Any]:
     """A `config.json` that `card_from_config` reads back as this card.
 
     Args:
         card: the model's card, with the config as built.
         layout: the layout of the weights beside it: `timm` takes timm's form, which has room for
-            the `facts` of `timm_config`, and every other one our own.
+            the `facts` of `timm_config`, those of transformers' types its own, and every other one
+            ours.
+        fields: all fields of the family's config, for transformers' form.
 
     Raises:
-        ConfigError: preprocessing that timm's form cannot say.
+        ConfigError: preprocessing or options that the form cannot say.
     """
     if layout == "timm":
         return timm_config(card, **facts)
+    if (model_type := transformers_type(layout)) is not None:
+        labels = label_sets.labels(card.labels) if isinstance(card.labels, str) else card.labels
+        return transformers_config.write(model_type, fields or card.config, labels)
     plain = replace(card, weights=None, num_params=None, published={})
     return {"architecture": card.architecture, OURS: to_data(plain)}
+
+
+def preprocessor_from_card(card: ModelCard, *, layout: str) -> dict[str, Any] | None:
+    """The `preprocessor_config.json` beside `config_from_card`; None where the form has none."""
+    model_type = transformers_type(layout)
+    if model_type is None or not isinstance(card.preprocessing, ImageSpec):
+        return None
+    return preprocessor_from_image_spec(card.preprocessing, model_type=model_type)
+
+
+def transformers_type(layout: str) -> str | None:
+    """The model type of transformers that a layout belongs to: `vit.bare` to `vit`."""
+    model_type = layout.partition(".")[0]
+    return model_type if model_type in transformers_config.MODEL_TYPES else None
 
 
 def license_section(config: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +129,7 @@ def timm_config(
     label_names: Sequence[str] | None = None,
     num_features: int | None = None,
     first_conv: str | None = None,
-    classifier: str | None = None,
+    classifier: str | Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """A `config.json` that timm reads back as this card.
 
@@ -120,6 +146,8 @@ def timm_config(
     num_classes = card.config.get("num_classes", _DEFAULT_CLASSES)
     base = {"num_classes": num_classes, **architecture_card(card.architecture).config}
     built = {k: v for k, v in card.config.items() if k not in _TRAINING and base.get(k) != v}
+    if built.get("img_size") == list(getattr(card.preprocessing, "input_size", ())):
+        del built["img_size"]  # timm takes it from the input
     config: dict[str, Any] = {"architecture": card.architecture, "num_classes": num_classes}
     if num_features is not None:
         config["num_features"] = num_features
@@ -135,7 +163,7 @@ def timm_config(
         **_to_pretrained_cfg(card.preprocessing),
         "num_classes": num_classes,
         "first_conv": first_conv,
-        "classifier": classifier,
+        "classifier": classifier or None,
         "license": card.license,
         "description": card.description,
         "origin_url": card.origin_url,
@@ -185,20 +213,32 @@ def _from_timm(config: Mapping[str, Any], origin: str) -> ModelCard:
         "in_chans": (spec.channels, _DEFAULT_CHANNELS),
     }
     changed = arguments | {k: v for k, (v, default) in universal.items() if v != default}
+    if "img_size" in bare.config and "img_size" not in arguments:  # timm builds for the input
+        changed["img_size"] = list(spec.input_size)
     paper_ids = cfg.get("paper_ids", ())
     return replace(
         bare,
         name=origin,
         config={**bare.config, **changed},
         preprocessing=spec,
-        task=CLASSIFICATION if num_classes else FEATURES,
+        task=task_of(bare.architecture, num_classes),
         labels=_labels(cfg, num_classes, origin),
         license=cfg.get("license"),
-        num_params=None if changed else bare.num_params,
+        num_params=bare.num_params if {**bare.config, **changed} == bare.config else None,
         paper_ids=(paper_ids,) if isinstance(paper_ids, str) else tuple(paper_ids),
         origin_url=cfg.get("origin_url"),
         description=cfg.get("description"),
     )
+
+
+def task_of(architecture: str, num_classes: int) -> str:
+    """The task of a network of timm.
+
+    What CLIP towers have for classes, where no label set is of that size, is the projection into
+    the space that images share with texts.
+    """
+    projects = "clip" in architecture and label_sets.infer(num_classes) is None
+    return FEATURES if projects or not num_classes else CLASSIFICATION
 
 
 def _from_zoo(data: Any, origin: str) -> ModelCard:
@@ -216,10 +256,22 @@ def _from_zoo(data: Any, origin: str) -> ModelCard:
 def _from_transformers(
     config: Mapping[str, Any], origin: str, preprocessor: Mapping[str, Any] | None
 ) -> ModelCard:
-    """The one place where transformers' configs branch off, by `model_type`."""
-    raise ConfigError(
-        f"{_where(origin)} is in transformers' layout (model_type {config['model_type']!r}); zoo "
-        "has no architecture for it yet. `zoo.list_architectures()` gives what it has."
+    """transformers' form: its model types are architectures of the same names."""
+    found = transformers_config.read(config, where=_where(origin))
+    spec = None
+    if preprocessor is not None:
+        model_type = str(config["model_type"])
+        spec = image_spec_from_preprocessor(preprocessor, origin=origin, model_type=model_type)
+    num_classes = found.fields["num_classes"]
+    return replace(
+        architecture_card(found.model_type),
+        name=origin,
+        config=to_data(found.fields),
+        preprocessing=spec,
+        task=CLASSIFICATION if num_classes and not found.projects else FEATURES,
+        labels=found.labels,
+        license=config.get("license"),
+        num_params=None,
     )
 
 
@@ -284,8 +336,10 @@ def _to_pretrained_cfg(spec: Spec | None) -> dict[str, Any]:
         return {}
     if not isinstance(spec, ImageSpec):
         raise ConfigError(f"timm's config.json is for images; the input here is {spec.summary}.")
-    if spec.channel_order != "rgb":
-        raise ConfigError("timm's config.json has no channel order: only RGB models can be saved.")
+    usual = ImageSpec()
+    for name in ("channel_order", "crop_rounding", "resize", "alpha"):
+        if (value := getattr(spec, name)) != getattr(usual, name):
+            raise ConfigError(f"timm's config.json has no {name}, which is {value!r} here.")
     test_size = spec.test_input_size
     return {
         "input_size": [spec.channels, *spec.input_size],

@@ -25,6 +25,7 @@ class Task:
     name: ClassVar[str]
     verbs: ClassVar[tuple[str, ...]] = ()
     headless: ClassVar[str | None] = None  # the task of the same network without its head
+    headed: ClassVar[str | None] = None  # and with one
     example: ClassVar[str] = "model(x)"  # a call, for the pages of models
 
     def __init__(self, model: Model) -> None:

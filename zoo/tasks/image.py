@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo.tasks.classification import Classification, Features
+from zoo.tasks.explaining import Explaining
 
 
 def as_sequence(inputs: Any) -> Sequence | np.ndarray:
@@ -19,23 +20,27 @@ def as_sequence(inputs: Any) -> Sequence | np.ndarray:
     return [inputs]
 
 
-class ImageClassification(Classification):
+class _Images(Explaining):
+    """Takes one image or many."""
+
+    def items(self, inputs: Any) -> Sequence | np.ndarray:
+        return as_sequence(inputs)
+
+
+class ImageClassification(_Images, Classification):
     """Images to classes."""
 
     name = "image-classification"
+    verbs = (*Classification.verbs, *Explaining.verbs)
     headless = "image-feature-extraction"
     example = 'model.classify("picture.jpg")'
 
-    def items(self, inputs: Any) -> Sequence | np.ndarray:
-        return as_sequence(inputs)
 
-
-class ImageFeatures(Features):
+class ImageFeatures(_Images, Features):
     """Images to features."""
 
     name = "image-feature-extraction"
+    verbs = (*Features.verbs, *Explaining.verbs)
     headless = "image-feature-extraction"
+    headed = "image-classification"
     example = 'model.embed("picture.jpg")'
-
-    def items(self, inputs: Any) -> Sequence | np.ndarray:
-        return as_sequence(inputs)

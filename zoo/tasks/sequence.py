@@ -34,6 +34,7 @@ class SequenceFeatures(_Sequences, Features):
     """Sequences to features."""
 
     name = "sequence-feature-extraction"
+    headed = "sequence-classification"
     headless = "sequence-feature-extraction"
     example = "model.embed(sequence)"
 

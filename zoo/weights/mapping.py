@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from zoo.errors import WeightsError, did_you_mean
 
-Arrays = list[np.ndarray]
+Arrays = list[Any]  # numpy's, or `Joined`
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,33 @@ POINTWISE = Operation(
     lambda arrays: [a[:, :, 0, 0].T if a.shape[2:] == (1, 1) else a for a in arrays],
     lambda arrays: [a.T[:, :, None, None] for a in arrays],
 )
+
+
+class Joined:
+    """Arrays side by side along the last axis, put together only where they are needed.
+
+    A model joins many: all of them at once would need the memory of the file again.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts = list(parts)
+        self.dtype = np.result_type(*self.parts)
+        *first, _ = self.parts[0].shape
+        self.shape = (*first, sum(part.shape[-1] for part in self.parts))
+        self.ndim = len(self.shape)
+        self.nbytes = sum(part.nbytes for part in self.parts)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.concatenate(self.parts, axis=-1, dtype=dtype)
+
+
+def join(count: int) -> Operation:
+    """`count` linear maps of the same input, or their biases, as one map: such as q, k and v."""
+    return Operation(
+        f"join {count}",
+        lambda arrays: [Joined([a.T for a in arrays])],
+        lambda arrays: [part.T for part in np.split(arrays[0], count, axis=-1)],
+    )
 
 
 @dataclass(frozen=True)
@@ -107,12 +135,12 @@ class Constant:
     """A source tensor that no weight holds, such as a step counter.
 
     It stands once for each weight that matches `beside`. It may be absent from a file; a save
-    writes back what the file had, and `value` for a model that came from no file.
+    writes back what the file had, and `value` for a model that came from no file; None: nothing.
     """
 
     beside: str
     source: str
-    value: np.generic
+    value: np.generic | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +152,14 @@ class Resolution:
         fresh: model weights that the file has no tensor for, as the caller allowed.
         ignored: tensors of the file that were not used, as declared or allowed.
         constants: values of the constant rows that the file has.
+        adapted: tensors of the file that were fitted to another shape, as the caller asked.
     """
 
     values: dict[str, np.ndarray]
     fresh: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     constants: dict[str, np.ndarray] = field(default_factory=dict)
+    adapted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +193,7 @@ class WeightMap:
                 )
         return [m for ms in found.values() for m in ms]
 
-    def _constants_of(self, weights: Iterable[str]) -> dict[str, np.generic]:
+    def _constants_of(self, weights: Iterable[str]) -> dict[str, np.generic | None]:
         rows = [(Row(c.beside, c.source), c.value) for c in self.constants]
         return {
             match.sources[0]: value
@@ -179,6 +209,8 @@ class WeightMap:
         *,
         fresh: Collection[str] = (),
         spare: Collection[str] = (),
+        adapt: Mapping[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] | None = None,
+        hints: Mapping[str, str] | None = None,
         origin: str = "the checkpoint",
     ) -> Resolution:
         """Fit a checkpoint to a model, strictly.
@@ -188,6 +220,8 @@ class WeightMap:
             shapes: the model's weights, by name.
             fresh: weights that may be missing or of another shape: they keep fresh values.
             spare: patterns of tensors that the model may have no place for.
+            adapt: weight -> what fits an array of another shape to the weight's.
+            hints: weight -> what to do if its shape differs.
             origin: what error messages call the checkpoint.
 
         Raises:
@@ -199,6 +233,8 @@ class WeightMap:
         used: set[str] = set()
         missing: list[str] = []
         misshapen: list[str] = []
+        adapted: list[str] = []
+        advice: list[str] = []
         for match in self.matches(shapes):
             excused = set(match.models) <= set(fresh)
             used.update(match.sources)
@@ -206,23 +242,30 @@ class WeightMap:
                 (kept_fresh.extend(match.models) if excused else missing.extend(absent))
                 continue
             arrays = match.row.operation.load([checkpoint[s] for s in match.sources])
+            for k, weight in enumerate(match.models):
+                fit = (adapt or {}).get(weight)
+                if fit is not None and arrays[k].shape != shapes[weight]:
+                    arrays[k] = fit(arrays[k], shapes[weight])
+                    adapted.extend(match.sources)
             if all(a.shape == shapes[m] for a, m in zip(arrays, match.models, strict=True)):
                 values.update(zip(match.models, arrays, strict=True))
             elif excused:
                 kept_fresh.extend(match.models)
             else:
                 misshapen.append(_misfit(match, arrays, shapes))
+                advice.extend(hint for m in match.models if (hint := (hints or {}).get(m)))
         constants = {s: checkpoint[s] for s in self._constants_of(shapes) if s in checkpoint}
         unused = [s for s in checkpoint if s not in used and s not in constants]
         extra = [s for s in unused if not _any_match(s, (*self.ignore, *spare))]
         if missing or extra or misshapen:
-            raise WeightsError(_complaint(origin, missing, extra, misshapen))
+            raise WeightsError(_complaint(origin, missing, extra, misshapen, advice))
         unread = [s for m in self.matches(kept_fresh) for s in m.sources if s in checkpoint]
         return Resolution(
             values=values,
             fresh=tuple(kept_fresh),
             ignored=tuple(sorted({*unused, *unread})),
             constants=constants,
+            adapted=tuple(dict.fromkeys(adapted)),
         )
 
     def export(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -243,7 +286,8 @@ class WeightMap:
         """
         if known is not None:
             return dict(known)
-        return {s: np.asarray(v) for s, v in self._constants_of(weights).items()}
+        declared = self._constants_of(weights).items()
+        return {s: np.asarray(v) for s, v in declared if v is not None}
 
 
 def _any_match(name: str, patterns: Iterable[str]) -> bool:
@@ -256,7 +300,9 @@ def _misfit(match: Match, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]])
     return f"{' + '.join(match.sources)}: the file gives {got}, the model has {want}"
 
 
-def _complaint(origin: str, missing: list, extra: list, misshapen: list) -> str:
+def _complaint(
+    origin: str, missing: list, extra: list, misshapen: list, advice: Sequence[str] = ()
+) -> str:
     parts = [f"{origin} does not fit the model."]
     for title, names, others in (
         ("The model needs", missing, extra),
@@ -270,8 +316,8 @@ def _complaint(origin: str, missing: list, extra: list, misshapen: list) -> str:
     if misshapen:
         shown = "; ".join(misshapen[:5]) + ("; ..." if misshapen[5:] else "")
         parts.append(f"Shapes differ (after layout conversion): {shown}.")
-    parts.append("Check that the architecture and its options are those the file was made with.")
-    return " ".join(parts)
+    usual = "Check that the architecture and its options are those the file was made with."
+    return " ".join([*parts, *(advice or [usual])])
 
 
 def torch_rows(*, pointwise: tuple[str, ...] = ()) -> tuple[Row, ...]:

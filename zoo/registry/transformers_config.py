@@ -1,0 +1,474 @@
+"""transformers' `config.json`: read as the fields of our configs, and written from them.
+
+One table per model type says which of its keys is which field. What a file leaves out has the
+default of transformers' own config class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import ConfigError, did_you_mean
+
+VERSION = "5.23.0"  # whose config classes the defaults are
+
+Fields = dict[str, Any]
+
+# Keys of every config of transformers that change nothing in the network.
+_GENERIC = {
+    *(
+        "license",
+        "architectures",
+        "model_type",
+        "transformers_version",
+        "_name_or_path",
+        "torch_dtype",
+    ),
+    *("dtype", "initializer_range", "initializer_factor", "id2label", "label2id", "num_labels"),
+    *("problem_type", "finetuning_task", "task_specific_params", "return_dict", "use_return_dict"),
+    *("output_attentions", "output_hidden_states", "torchscript", "use_bfloat16", "use_cache"),
+    *("pruned_heads", "tie_word_embeddings", "tie_encoder_decoder", "cross_attention_hidden_size"),
+    *("chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention"),
+    *("_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "auto_map"),
+    *("gradient_checkpointing", "layerdrop", "prefix", "bos_token_id", "pad_token_id"),
+    *("eos_token_id", "sep_token_id", "decoder_start_token_id", "tokenizer_class", "max_length"),
+    *("min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
+    *("diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty"),
+    *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
+    *("num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id"),
+    *("forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty"),
+    *("suppress_tokens", "begin_suppress_tokens", "tf_legacy_loss", "encoder_stride"),
+}
+# Keys of backbones and of training: of no effect on what the network gives.
+_BACKBONE = {"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"}
+_BACKBONE |= {"stage_names", "use_mask_token"}
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "quick_gelu": "quick_gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "tanh": "tanh",
+    "sigmoid": "sigmoid",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelType:
+    """One `model_type` of transformers.
+
+    Attributes:
+        defaults: its keys, with the values of its config class.
+        same: key -> field that holds the same value.
+        fields: fields that all networks of the type have.
+        derive: fields that follow from several keys, or are written in another way.
+        revert: the keys of such fields.
+        heads: class in `architectures` -> fields; the first one is the network without a head.
+        idle: keys without effect.
+    """
+
+    defaults: Mapping[str, Any]
+    same: Mapping[str, str]
+    fields: Mapping[str, Any]
+    derive: Callable[[Mapping[str, Any]], Fields]
+    revert: Callable[[Mapping[str, Any]], dict[str, Any]]
+    heads: Mapping[str, Mapping[str, Any]]
+    idle: frozenset[str] = frozenset()
+
+
+# ---------------------------------------------------------------- values with two spellings
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _edge(pair: Any) -> Any:
+    height, width = pair
+    return height if height == width else [height, width]
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """The multiple of `width` whose whole part is `hidden`, which dividing may miss by a bit."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
+def _activation(name: Any) -> str:
+    if name not in _ACTIVATIONS:
+        raise ConfigError(
+            f"the activation {name!r} is unknown; known are {', '.join(_ACTIVATIONS)}."
+            f"{did_you_mean(str(name), _ACTIVATIONS)}"
+        )
+    return _ACTIVATIONS[name]
+
+
+def _their_activation(name: str) -> str:
+    return next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == name)
+
+
+# ---------------------------------------------------------------- vision
+
+_VISION = {
+    "hidden_size": "embed_dim",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "num_heads",
+    "patch_size": "patch_size",
+    "num_channels": "in_chans",
+    "layer_norm_eps": "norm_eps",
+}
+_SIZES = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+}
+_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def _vision(keys: Mapping[str, Any]) -> Fields:
+    width = keys["hidden_size"]
+    dropout = keys.get("hidden_dropout_prob", 0.0)
+    attention = keys.get("attention_probs_dropout_prob", keys.get("attention_dropout", 0.0))
+    return {
+        "img_size": _pair(keys["image_size"]),
+        "act_layer": _activation(keys["hidden_act"]),
+        "mlp_ratio": _ratio(keys["intermediate_size"], width)
+        if "intermediate_size" in keys
+        else float(keys["mlp_ratio"]),
+        "pos_drop_rate": dropout,
+        "proj_drop_rate": dropout,
+        "attn_drop_rate": attention,
+    }
+
+
+def _from_vision(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "image_size": _edge(fields["img_size"]),
+        "hidden_act": _their_activation(fields["act_layer"]),
+        "intermediate_size": int(fields["embed_dim"] * fields["mlp_ratio"]),
+    }
+
+
+def _vit(keys: Mapping[str, Any]) -> Fields:
+    if keys.get("pooler_output_size") not in (None, keys["hidden_size"]):
+        raise ConfigError(f"pooler_output_size={keys['pooler_output_size']} is not the width.")
+    return _vision(keys) | {"pooler_act": _activation(keys["pooler_act"])}
+
+
+def _from_vit(fields: Mapping[str, Any]) -> dict[str, Any]:
+    pooler = fields["pooler_act"] or "tanh"
+    return _from_vision(fields) | _from_dropout(fields) | {"pooler_act": _their_activation(pooler)}
+
+
+def _from_dropout(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "hidden_dropout_prob": fields["proj_drop_rate"],
+        "attention_probs_dropout_prob": fields["attn_drop_rate"],
+    }
+
+
+def _dinov2(keys: Mapping[str, Any]) -> Fields:
+    fields = _vision(keys)
+    if keys["use_swiglu_ffn"]:
+        width = keys["hidden_size"]
+        packed = {"mlp_layer": "swiglu_packed", "act_layer": "silu"}
+        hidden = 2 * _gated(int(width * keys["mlp_ratio"]))  # gate and values
+        fields |= packed | {"mlp_ratio": _ratio(hidden, width)}
+    return fields
+
+
+def _from_dinov2(fields: Mapping[str, Any]) -> dict[str, Any]:
+    keys = _from_vision(fields) | _from_dropout(fields)
+    hidden, width = keys.pop("intermediate_size"), fields["embed_dim"]
+    keys["use_swiglu_ffn"] = fields["mlp_layer"] == "swiglu_packed"
+    if keys["use_swiglu_ffn"]:
+        keys["hidden_act"] = "gelu"  # which is not read
+        widths = ((ratio, 2 * _gated(width * ratio)) for ratio in range(1, 33))
+    else:
+        widths = ((ratio, width * ratio) for ratio in range(1, 33))
+    keys["mlp_ratio"] = next((ratio for ratio, w in widths if w == hidden), None)
+    if keys["mlp_ratio"] is None:
+        raise ConfigError(f"transformers' DINOv2 has whole ratios alone: {hidden} of {width}.")
+    return keys
+
+
+def _gated(hidden: int) -> int:
+    """Two thirds of the width, to a multiple of 8."""
+    return (int(hidden * 2 / 3) + 7) // 8 * 8
+
+
+def _from_tower(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return _from_vision(fields) | {"attention_dropout": fields["attn_drop_rate"]}
+
+
+_CLS_SLOT = {"pos_resample": "bicubic"}
+_DINO_DEFAULTS = (
+    _SIZES
+    | _DROPOUT
+    | {
+        "mlp_ratio": 4,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "layerscale_value": 1.0,
+        "drop_path_rate": 0.0,
+        "use_swiglu_ffn": False,
+    }
+)
+_VIT_DEFAULTS = (
+    _SIZES
+    | _DROPOUT
+    | {
+        "intermediate_size": 3072,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "qkv_bias": True,
+        "pooler_act": "tanh",
+        "pooler_output_size": None,
+    }
+)
+_DINO_SAME = _VISION | {
+    "qkv_bias": "qkv_bias",
+    "layerscale_value": "init_values",
+    "drop_path_rate": "drop_path_rate",
+}
+_CLASSIFIER: Fields = {"pooler_act": None}
+_PROJECTION: Fields = {"head_bias": False}
+
+MODEL_TYPES: dict[str, ModelType] = {
+    "vit": ModelType(
+        defaults=_VIT_DEFAULTS,
+        same=_VISION | {"qkv_bias": "qkv_bias"},
+        fields=_CLS_SLOT,
+        derive=_vit,
+        revert=_from_vit,
+        heads={"ViTModel": {}, "ViTForImageClassification": _CLASSIFIER},
+    ),
+    "deit": ModelType(
+        defaults=_VIT_DEFAULTS,
+        same=_VISION | {"qkv_bias": "qkv_bias"},
+        fields=_CLS_SLOT | {"dist_token": True},
+        derive=_vit,
+        revert=_from_vit,
+        heads={
+            "DeiTModel": {},
+            "DeiTForImageClassification": _CLASSIFIER,
+            "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"global_pool": "token_pair"},
+        },
+    ),
+    "dinov2": ModelType(
+        defaults=_DINO_DEFAULTS | {"patch_size": 14},
+        same=_DINO_SAME,
+        fields={"pos_resample": "bicubic", "dynamic_img_size": True},
+        derive=_dinov2,
+        revert=_from_dinov2,
+        heads={
+            "Dinov2Model": {},
+            "Dinov2ForImageClassification": {"global_pool": "cat_token_avg"},
+        },
+        idle=frozenset(_BACKBONE),
+    ),
+    "dinov2_with_registers": ModelType(
+        defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
+        same=_DINO_SAME | {"num_register_tokens": "reg_tokens"},
+        fields={"dynamic_img_size": True, "no_embed_reg": True},
+        derive=_dinov2,
+        revert=_from_dinov2,
+        heads={
+            "Dinov2WithRegistersModel": {},
+            "Dinov2WithRegistersForImageClassification": {"global_pool": "cat_token_avg"},
+        },
+        idle=frozenset(_BACKBONE),
+    ),
+    "clip_vision_model": ModelType(
+        defaults=_SIZES
+        | {
+            "patch_size": 32,
+            "intermediate_size": 3072,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+            "attention_dropout": 0.0,
+            "projection_dim": 512,
+        },
+        same=_VISION,
+        fields=_CLS_SLOT | {"pre_norm": True},
+        derive=_vision,
+        revert=_from_tower,
+        heads={"CLIPVisionModel": {}, "CLIPVisionModelWithProjection": _PROJECTION},
+        idle=frozenset({"dropout", "projection_dim"}),
+    ),
+    "siglip_vision_model": ModelType(
+        defaults=_SIZES
+        | {
+            "intermediate_size": 3072,
+            "hidden_act": "gelu_pytorch_tanh",
+            "layer_norm_eps": 1e-6,
+            "attention_dropout": 0.0,
+            "vision_use_head": True,
+        },
+        same=_VISION,
+        fields=_CLS_SLOT | {"class_token": False},
+        derive=lambda keys: (
+            _vision(keys) | {"global_pool": "map" if keys["vision_use_head"] else "avg"}
+        ),
+        revert=lambda fields: (
+            _from_tower(fields) | {"vision_use_head": fields["global_pool"] == "map"}
+        ),
+        heads={
+            "SiglipVisionModel": {},
+            "SiglipForImageClassification": {"global_pool": "avg", "fc_norm": False},
+        },
+        idle=frozenset({"projection_dim"}),
+    ),
+}
+
+# Whole checkpoints: their class -> the class of the vision half, which is what zoo loads of them.
+_WHOLE = {
+    "clip": ("clip_vision_model", {"CLIPModel": "CLIPVisionModelWithProjection"}),
+    "siglip": ("siglip_vision_model", {"SiglipModel": "SiglipVisionModel"}),
+}
+
+
+# ---------------------------------------------------------------- both directions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a `config.json` of transformers says.
+
+    Attributes:
+        model_type: one of `MODEL_TYPES`.
+        fields: fields of our config.
+        labels: names of the classes; None where the file has none of its own.
+        projects: whether what would be classes is a projection.
+    """
+
+    model_type: str
+    fields: Fields
+    labels: tuple[str, ...] | None
+    projects: bool = False
+
+
+def read(config: Mapping[str, Any], *, where: str) -> Found:
+    """The fields of our config that a `config.json` describes.
+
+    Args:
+        where: the file, for errors.
+
+    Raises:
+        ConfigError: a model type or class that zoo does not have, or a key that it does not know.
+    """
+    model_type = config["model_type"]
+    names = config.get("architectures") or [None]
+    name, keys = names[0], dict(config)
+    if model_type in _WHOLE:
+        model_type, halves = _WHOLE[model_type]
+        inner = dict(config.get("vision_config") or {})
+        inner |= {k: config[k] for k in ("projection_dim",) if k in config}
+        name, keys = halves.get(name, name), {**_labels_of(config), **inner}
+    if model_type not in MODEL_TYPES:
+        known = (*MODEL_TYPES, *_WHOLE)
+        raise ConfigError(
+            f"{where} has model_type {model_type!r}, which zoo does not have; it has "
+            f"{', '.join(known)}.{did_you_mean(str(model_type), known)}"
+        )
+    kind = MODEL_TYPES[model_type]
+    name = next(iter(kind.heads)) if name is None else name
+    if name not in kind.heads:
+        raise ConfigError(
+            f"{where} is of a {name}; of the type {model_type!r} zoo has {', '.join(kind.heads)}."
+        )
+    _check_keys(keys, kind, where)
+    held = {**kind.defaults, **keys}
+    try:
+        fields = {ours: held[theirs] for theirs, ours in kind.same.items()}
+        fields |= {**kind.fields, **kind.derive(held), **kind.heads[name]}
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    labels = _labels(config)
+    fields["num_classes"] = _classes(name, kind, held, labels)
+    named = labels is not None and len(labels) == fields["num_classes"]
+    return Found(
+        model_type=model_type,
+        fields=fields,
+        labels=labels if named else None,
+        projects=kind.heads[name] is _PROJECTION,
+    )
+
+
+def write(
+    model_type: str, fields: Mapping[str, Any], labels: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """A `config.json` for fields of our config, all of them given.
+
+    Raises:
+        ConfigError: no class of the type has such a head.
+    """
+    kind = MODEL_TYPES[model_type]
+    base, *classifiers = kind.heads
+    choices = classifiers if fields["num_classes"] else [base]
+    fitting = [c for c in choices if all(fields[k] == v for k, v in kind.heads[c].items())]
+    if not fitting:
+        raise ConfigError(
+            f"transformers has no {model_type} with num_classes={fields['num_classes']} and "
+            f"global_pool={fields['global_pool']!r}; its classes are {', '.join(kind.heads)}."
+        )
+    name = max(fitting, key=lambda c: len(kind.heads[c]))
+    config = {theirs: fields[ours] for theirs, ours in kind.same.items()} | kind.revert(fields)
+    head: dict[str, Any] = {"architectures": [name], "model_type": model_type}
+    if name == "SiglipForImageClassification":
+        vision = {"model_type": model_type, **config}
+        head, config = {"architectures": [name], "model_type": "siglip"}, {"vision_config": vision}
+    if name == "CLIPVisionModelWithProjection":
+        config["projection_dim"] = fields["num_classes"]
+    elif fields["num_classes"]:
+        labels = labels or [f"LABEL_{k}" for k in range(fields["num_classes"])]
+        config["id2label"] = {str(k): label for k, label in enumerate(labels)}
+        config["label2id"] = {label: k for k, label in enumerate(labels)}
+    return head | config
+
+
+def _check_keys(keys: Mapping[str, Any], kind: ModelType, where: str) -> None:
+    known = {*kind.defaults, *kind.same, *kind.idle, *_GENERIC}
+    unknown = [k for k, v in keys.items() if k not in known and v not in (None, False, {}, [])]
+    if unknown:
+        raise ConfigError(
+            f"{where} sets {', '.join(unknown)}, which zoo does not know and which may change what "
+            f"the network computes.{did_you_mean(unknown[0], known)} Remove what has no effect."
+        )
+
+
+def _classes(
+    name: str, kind: ModelType, keys: Mapping[str, Any], labels: tuple[str, ...] | None
+) -> int:
+    if name == next(iter(kind.heads)):
+        return 0
+    if name == "CLIPVisionModelWithProjection":
+        return keys["projection_dim"]
+    if labels is not None:
+        return len(labels)
+    return keys.get("num_labels") or len(keys.get("id2label") or "ab")  # two by default
+
+
+def _labels_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: config[k] for k in ("id2label", "label2id", "num_labels") if k in config}
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Names of the classes, unless they are those that transformers makes up."""
+    by_index = {int(k): str(v) for k, v in (config.get("id2label") or {}).items()}
+    if sorted(by_index) != list(range(len(by_index))) or not by_index:
+        return None
+    names = tuple(by_index[k] for k in range(len(by_index)))
+    return None if all(n == f"LABEL_{k}" for k, n in enumerate(names)) else names
