@@ -9,26 +9,32 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
 
 import synthetic  # noqa: E402
+from image_models import make_reference  # noqa: E402
 from reference import Widened, timm, torch  # noqa: E402
-from test_resnet import KINDS  # noqa: E402
+from test_resnet import KINDS as RESNETS  # noqa: E402
+from test_vit_timm import KINDS as VITS  # noqa: E402
 
 from zoo.registry import registry  # noqa: E402
 
 CLASSES = 10
 SHALLOW = {"layers": (1, 1, 1, 1)}
+# dynamic sizes take whole patches alone, which the images are not for every network
+ONE_BLOCK = {"depth": 1, "img_size": synthetic.IMAGE_SIZE, "dynamic_img_size": False}
 # fixed channel tables, or a builder that takes no other depth
 FULL_DEPTH = {"ecaresnet50d_pruned", "resnetv2_50x1_bit"}
 
 
 def output(name: str, **options) -> list[list[float]]:
     """Logits of the reference in float64 on the synthetic weights and images."""
-    model = timm.create_model(name, num_classes=CLASSES, **options).double().eval()
+    model = make_reference(name, num_classes=CLASSES, **options).double().eval()
     shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     model.load_state_dict({k: torch.tensor(v) for k, v in synthetic.state(shapes).items()})
     with torch.no_grad(), Widened():
@@ -42,20 +48,23 @@ def manifest(name: str) -> dict[str, list[int]]:
     return {k: list(v.shape) for k, v in model.state_dict().items()}
 
 
-def main() -> None:
+def write_outputs(file: str, options: Mapping[str, dict[str, Any]]) -> None:
+    """Outputs of the architectures that `options` names, with these options."""
     outputs = {}
-    for name in KINDS.values():
-        options = {} if name in FULL_DEPTH else SHALLOW
-        outputs[name] = {"options": options, "logits": output(name, **options)}
+    for name, given in options.items():
+        outputs[name] = {"options": given, "logits": output(name, **given)}
         print(name, flush=True)
-    header = {
-        "reference": f"timm {timm.__version__}, torch {torch.__version__}",
-        "classes": CLASSES,
-    }
-    path = synthetic.GOLDENS / "resnet.json"
-    path.write_text(json.dumps(header | {"outputs": outputs}, indent=1) + "\n", encoding="utf-8")
-    manifests = {name: manifest(name) for name in registry.list_architectures()}
-    text = json.dumps(manifests, separators=(",", ":")).encode()
+    reference = f"timm {timm.__version__}, torch {torch.__version__}"
+    data = {"reference": reference, "classes": CLASSES, "outputs": outputs}
+    (synthetic.GOLDENS / file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    shallow = {name: {} if name in FULL_DEPTH else SHALLOW for name in RESNETS.values()}
+    write_outputs("resnet.json", shallow)
+    write_outputs("vit.json", dict.fromkeys(VITS.values(), ONE_BLOCK))
+    names = [name for name in registry.list_architectures() if timm.is_model(name)]
+    text = json.dumps({name: manifest(name) for name in names}, separators=(",", ":")).encode()
     (synthetic.GOLDENS / "manifests.json.gz").write_bytes(gzip.compress(text, mtime=0))
 
 

@@ -24,21 +24,30 @@ sys.path[:0] = [str(ROOT / "tests" / "parity")]
 RESULTS = ROOT / ".parity" / "results.json"
 TABLE = ROOT / "docs" / "parity.md"
 LARGE = 300e6  # parameters; above it, the same blocks at a smaller depth
-SHALLOW = {"layers": (2, 2, 2, 2)}
+SHALLOW = {"resnet": {"layers": (2, 2, 2, 2)}, "resnetv2": {"layers": (2, 2, 2, 2)}}
+SHALLOW["vit"] = {"depth": 2}
 
 
 def compare(name: str, params: int) -> dict[str, Any]:
     import keras
-    from image_models import figures, make_pair, size_for
+    from image_models import exact_error, figures, make_pair, resized, size_for
 
-    reduced = SHALLOW if params > LARGE else {}
+    from zoo.registry import registry
+
+    family = registry.architecture_card(name).family
+    reduced = SHALLOW[family] if params > LARGE else {}
     pair = make_pair(name, **reduced)
+    size = size_for(pair)
     result = {
         "params": params,
-        "size": list(size_for(pair)),
-        "reduced": str(reduced.get("layers", "")),
+        "size": list(size),
+        "reduced": ", ".join(map(str, reduced.values())),
         **figures(pair),
     }
+    if family == "vit":
+        patch = pair.config.patch_size
+        other = ((size[0] // patch // 2 + 1) * patch, (size[1] // patch // 3 + 1) * patch)
+        result |= {"other size": list(other), "other": exact_error(resized(pair, other))}
     del pair
     keras.backend.clear_session()
     gc.collect()
@@ -46,7 +55,7 @@ def compare(name: str, params: int) -> dict[str, Any]:
 
 
 def passes(row: dict[str, Any]) -> bool:
-    exact = max(row["float64"], row["maps"]) < 1e-9
+    exact = max(row["float64"], row["maps"], row.get("other", 0.0)) < 1e-9
     return exact and row["float32"] <= max(1e-5, 2 * row["reference float32"])
 
 
@@ -63,23 +72,29 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "norm of the reference) on random weights with shaken statistics. *float64* is the output "
         "and *maps* the worst of the feature maps, both in float64, bound 1e-9. *float32* is zoo "
         "in float32 against the reference in float64, bound the larger of 1e-5 and twice "
-        "*timm float32*, the reference's own float32 error.",
+        "*timm float32*, the reference's own float32 error. *other size* is the output in float64 "
+        "where both resample the positions of a Vision Transformer to the size given, bound 1e-9.",
         "",
         f"{datetime.date.today().isoformat()}: timm {timm.__version__}, torch {torch.__version__}, "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}, on a CPU. "
         f"{len(results)} names, {len(results) - len(failed)} within the bounds"
         + (f"; outside: {', '.join(failed)}." if failed else "."),
         "",
-        "| architecture | parameters | image | float64 | maps | float32 | timm float32 | depth |",
-        "|---|---:|---|---:|---:|---:|---:|---|",
+        "| architecture | parameters | image | float64 | maps | float32 | timm float32 "
+        "| other size | depth |",
+        "|---|---:|---|---:|---:|---:|---:|---|---|",
     ]
     for name, row in sorted(results.items()):
         size = "x".join(map(str, row["size"]))
         figures = " | ".join(
             f"{row[k]:.1e}" for k in ("float64", "maps", "float32", "reference float32")
         )
+        other = "x".join(map(str, row.get("other size", ())))
+        other = f"{row['other']:.1e} ({other})" if other else ""
         depth = f"reduced to {row['reduced']}" if row["reduced"] else "full"
-        lines.append(f"| {name} | {row['params'] / 1e6:.1f} M | {size} | {figures} | {depth} |")
+        lines.append(
+            f"| {name} | {row['params'] / 1e6:.1f} M | {size} | {figures} | {other} | {depth} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -89,14 +104,15 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="forget earlier results")
     arguments = parser.parse_args()
 
+    from reference import timm
+
     from zoo.registry import registry
 
     results = {}
     if RESULTS.exists() and not arguments.again:
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
-    names = registry.list_architectures()
-    params = {n: registry.architecture_card(n).num_params or 0 for n in names}
-    params.pop("resnet_mini", None)  # zoo's own: no reference has it
+    cards = [registry.architecture_card(n) for n in registry.list_architectures()]
+    params = {c.name: c.num_params or 0 for c in cards if timm.is_model(c.name)}
     todo = [n for n in params if fnmatch.fnmatchcase(n, arguments.only) and n not in results]
     todo.sort(key=params.__getitem__)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@
     python scripts/train_digits.py lstm_mini --validate    # what its recipe was chosen by
 
 The card of `<architecture>.digits` says what is built and what its inputs go through: an image for
-the ResNet, the rows of a scan as a sequence for the LSTM. This trains it and writes
+the ResNet and the ViT, the rows of a scan as a sequence for the LSTM. This trains it and writes
 `zoo/bundled/<architecture>.digits` (weights, config, README), the demo's images
 `zoo/bundled/digits`, and into the card the weights' sha256, the number of parameters and the
 accuracy on held-out digits beside that of k-nearest-neighbours.
@@ -102,6 +102,16 @@ RECIPES = {
             epochs=150,
             peak_rate=4e-3,
         ),
+        Recipe(
+            architecture="vit_mini",
+            cards="vit_digits.json",
+            affine=(0.03, 0.1, 1.0),
+            mixup=0.4,
+            smoothing=0.05,
+            epochs=150,
+            peak_rate=2e-3,
+            weight_decay=5e-2,
+        ),
     )
 }
 
@@ -160,7 +170,9 @@ def train(recipe: Recipe, digits: Digits) -> zoo.Model:
 
     def prepared(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if recipe.affine:
-            images = bent(images[..., None], recipe.affine, black)[..., 0]
+            shape = tf.shape(images)  # a scan as rows has no channels
+            images = tf.reshape(images, tf.concat([shape[:3], [-1]], 0))
+            images = tf.reshape(bent(images, recipe.affine, black), shape)
         return blended(images, tf.one_hot(labels, 10), recipe.mixup)
 
     data = tf.data.Dataset.from_tensor_slices((images, digits.labels))

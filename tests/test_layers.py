@@ -8,6 +8,7 @@ from keras import ops
 
 from zoo.errors import ConfigError
 from zoo.layers.activation import ACTIVATIONS, Activation, activation
+from zoo.layers.attention import Attention, DifferentialAttention, recording
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.channel_attention import (
     EfficientChannelAttention,
@@ -18,16 +19,22 @@ from zoo.layers.channel_attention import (
     make_divisible,
 )
 from zoo.layers.convolution import Conv2D, standardized
-from zoo.layers.drop import DropPath, drop_path_rates
+from zoo.layers.drop import DropPath, LayerScale, drop_path_rates
 from zoo.layers.kernels import convolution
+from zoo.layers.linear import Dense
+from zoo.layers.mlp import Mlp, PackedSwiGLU, SwiGLU, mlp_type
 from zoo.layers.normalization import (
     BatchNorm,
     EvoNormS0,
     FilterResponseNorm,
     GroupNorm,
+    LayerNorm,
+    RMSNorm,
     norm_type,
 )
 from zoo.layers.pooling import AvgPool2D, BlurPool2D, GlobalPool2D, MaxPool2D, anti_alias
+from zoo.layers.position import resize_matrix
+from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenPool
 
 LAYERS = {
     "conv": lambda **kw: Conv2D(6, 3, strides=2, **kw),
@@ -56,17 +63,45 @@ LAYERS = {
 }
 WIDE_LAYERS = {"evonorm": EvoNormS0, "filter response norm": FilterResponseNorm}
 SHAPE = (2, 13, 10, 8)
+# of tokens, `[n, t, d]`
+TOKEN_LAYERS = {
+    "layer norm": LayerNorm,
+    "rms norm": RMSNorm,
+    "layer scale": LayerScale,
+    "dense": lambda **kw: Dense(5, **kw),
+    "mlp": lambda **kw: Mlp(12, act="gelu_tanh", norm="layernorm", **kw),
+    "mlp of another width": lambda **kw: Mlp(12, outputs=6, drop=0.1, use_bias=False, **kw),
+    "swiglu": lambda **kw: SwiGLU(10, act="silu", norm="rmsnorm", **kw),
+    "packed swiglu": lambda **kw: PackedSwiGLU(10, act="silu", **kw),
+    "attention": lambda **kw: Attention(4, **kw),
+    "attention, normed": lambda **kw: Attention(
+        2, qk_norm=True, scale_norm=True, qkv_bias=False, attn_drop=0.1, proj_drop=0.1, **kw
+    ),
+    "attention, grouped queries": lambda **kw: Attention(4, kv_heads=2, head_dim=6, **kw),
+    "differential attention": lambda **kw: DifferentialAttention(2, depth=3, qk_norm=True, **kw),
+    "token pool": lambda **kw: TokenPool("cat_token_avg", 2, **kw),
+    "attention pool": lambda **kw: AttentionPool(2, 12, prefix=2, **kw),
+}
+TOKENS = (2, 7, 8)
+PATCH_LAYERS = {
+    "patches": lambda **kw: PatchEmbed(6, 4, norm_layer="layernorm", **kw),
+    "padded patches": lambda **kw: PatchEmbed(6, 4, pad=True, **kw),
+    "tokens": lambda **kw: TokenEmbeddings((13, 10), reg_tokens=2, reg_slots=False, **kw),
+    "tokens of another grid": lambda **kw: TokenEmbeddings((5, 5), dist_token=True, **kw),
+}
 
 
 def images(shape=SHAPE, dtype="float32"):
     return np.random.default_rng(0).normal(size=shape).astype(dtype)
 
 
-@pytest.fixture(params=[*LAYERS, *WIDE_LAYERS])
+SHAPES = [(LAYERS | PATCH_LAYERS, SHAPE), (WIDE_LAYERS, (2, 6, 5, 64)), (TOKEN_LAYERS, TOKENS)]
+CASES = {name: (make, shape) for layers, shape in SHAPES for name, make in layers.items()}
+
+
+@pytest.fixture(params=CASES)
 def case(request):
-    if request.param in WIDE_LAYERS:
-        return WIDE_LAYERS[request.param], (2, 6, 5, 64)
-    return LAYERS[request.param], SHAPE
+    return CASES[request.param]
 
 
 def test_shape_is_what_the_layer_says(case):
@@ -74,7 +109,7 @@ def test_shape_is_what_the_layer_says(case):
     layer = make()
     outputs = layer(images(shape))
     assert tuple(outputs.shape) == tuple(layer.compute_output_shape(shape))
-    unknown = layer.compute_output_shape((None, None, None, shape[-1]))
+    unknown = layer.compute_output_shape((*[None] * (len(shape) - 1), shape[-1]))
     assert len(unknown) == len(outputs.shape)
     assert unknown[-1] == outputs.shape[-1]
 
@@ -190,6 +225,9 @@ def test_make_divisible(value, expected):
         (lambda: activation("gelo"), "act_layer='gelo'.*Did you mean 'gelu'"),
         (lambda: GlobalPool2D("average"), "global_pool='average'"),
         (lambda: anti_alias("gauss", 2), "aa_layer='gauss'"),
+        (lambda: mlp_type("swiglo"), "mlp_layer='swiglo'.*Did you mean 'swiglu'"),
+        (lambda: TokenPool("tokens", 1), "global_pool='tokens'.*Did you mean 'token'"),
+        (lambda: TokenEmbeddings((2, 2), resample="cubic"), "pos_resample='cubic'"),
         (lambda: channel_attention("cbam", 8, {}), "attn_layer='cbam'"),
         (lambda: channel_attention("eca", 8, {"rd_ratio": 1}), "attn_args has rd_ratio"),
     ],
@@ -197,6 +235,78 @@ def test_make_divisible(value, expected):
 def test_unknown_names_in_configs(call, match):
     with pytest.raises(ConfigError, match=match):
         call()
+
+
+# ---------------------------------------------------------------- attention and tokens
+
+
+def test_queries_of_a_group_read_the_same_keys():
+    """Grouped queries are plain attention whose keys and values are repeated."""
+    grouped, plain = Attention(4, kv_heads=2, dtype="float64"), Attention(4, dtype="float64")
+    x = images(TOKENS, "float64")
+    for layer in (grouped, plain):
+        layer.build(TOKENS)
+    rng = np.random.default_rng(1)
+    kernel, bias = rng.normal(size=(8, 4 + 2 + 2, 2)), rng.normal(size=(4 + 2 + 2, 2))
+    wide = [
+        np.concatenate(
+            [a[..., :4, :], *(np.repeat(a[..., k : k + 2, :], 2, -2) for k in (4, 6))], -2
+        )
+        for a in (kernel, bias)
+    ]
+    proj = [rng.normal(size=(8, 8)), rng.normal(size=8)]
+    grouped.set_weights([kernel.reshape(8, -1), bias.reshape(-1), *proj])
+    plain.set_weights([wide[0].reshape(8, -1), wide[1].reshape(-1), *proj])
+    np.testing.assert_allclose(grouped(x), plain(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_masked_tokens_change_nothing(dtype):
+    layer, x = Attention(4, dtype=dtype), images(TOKENS, "float64")
+    mask = np.arange(7) < 5
+    masked = np.asarray(layer(x, attention_mask=mask[None, None, None]), np.float64)
+    short = np.asarray(layer(x[:, :5]), np.float64)
+    np.testing.assert_allclose(masked[:, :5], short, atol=1e-12 if dtype == "float64" else 2e-2)
+
+
+def test_recording_collects_the_weights_of_attention():
+    layer, x = Attention(4, qk_norm=True, dtype="float64"), images(TOKENS, "float64")
+    outputs = layer(x)
+    with recording() as maps:
+        again = layer(x)
+    assert [tuple(m.shape) for m in maps] == [(2, 4, 7, 7)]
+    np.testing.assert_allclose(np.sum(maps[0], -1), 1, rtol=1e-12)
+    np.testing.assert_allclose(again, outputs, rtol=1e-10)
+    layer(x)
+    assert len(maps) == 1
+
+
+def test_dropout_of_attention_acts_in_training_alone():
+    layer, x = Attention(2, attn_drop=0.5), images(TOKENS)
+    np.testing.assert_array_equal(layer(x), layer(x, training=False))
+    assert np.abs(np.asarray(layer(x, training=True)) - layer(x)).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["bicubic_antialias", "bicubic", "bilinear", "bilinear_corners"])
+@pytest.mark.parametrize(("old", "new"), [(7, 7), (7, 3), (4, 9), (5, 1)])
+def test_resizing_keeps_constants_and_sizes(method, old, new):
+    matrix = resize_matrix(old, new, method, np)
+    assert matrix.shape == (new, old)
+    np.testing.assert_allclose(matrix.sum(-1), 1, rtol=1e-12)
+    if old == new:
+        np.testing.assert_allclose(matrix, np.eye(old), atol=1e-12)
+    at_run_time = tf.function(lambda n: resize_matrix(old, n, method))(tf.constant(new))
+    np.testing.assert_allclose(at_run_time, matrix, atol=1e-14)
+
+
+def test_patches_are_padded_to_whole_ones():
+    plain, padded = PatchEmbed(6, 4), PatchEmbed(6, 4, pad=True)
+    x = images((1, 6, 9, 3))
+    assert padded(x).shape == (1, 2, 3, 6)
+    assert plain(x).shape == (1, 1, 2, 6)
+    plain.set_weights(padded.get_weights())
+    full = np.pad(x, ((0, 0), (0, 2), (0, 3), (0, 0)))
+    np.testing.assert_allclose(padded(x), plain(full), rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------- deferred building

@@ -4,8 +4,8 @@
 
 Memory is that of 1 x 12 heads x 8192 tokens x 64 in float32, in a process of its own whose graph
 has run on a small input before: the peak above what was resident before the inputs were made, over
-the size of inputs and outputs. For time, the contenders take turns in one process. The gradient is
-timed with the forward pass that it needs.
+the size of inputs and outputs. For time, the contenders take turns in one process, each round in
+the other order. The gradient is timed with the forward pass that it needs.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ def times(tokens: int, with_gradient: bool, rounds: int) -> dict[str, list[float
     runs = contenders(tokens, with_gradient)
     found: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
-        for name, run in runs.items():
+        # in both orders, since threads of one still spin when the next begins
+        for name, run in list(runs.items())[:: 1 if turn % 2 else -1]:
             start = time.perf_counter()
             run()
             if turn:

@@ -204,6 +204,12 @@ def figures(pair: Pair) -> dict[str, float]:
     }
 
 
+def exact_error(pair: Pair) -> float:
+    """Relative error of the output in float64."""
+    x = images(size_for(pair))
+    return relative_error(pair.ours("float64")(tf.constant(x))[-1], run_reference(pair, x)[-1])
+
+
 def gradient_error(pair: Pair) -> float:
     """Worst relative error, over all weights, of the gradient of a random scalar of the output."""
     pair.reference.load_state_dict({k: torch.tensor(v) for k, v in pair.state.items()})

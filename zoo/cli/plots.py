@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from zoo.tasks.audio import SpeechSegment
 
 _COLUMNS = 2000  # of a waveform: more than a picture has pixels
+_WIDE = 90  # characters of a line of a title
+_HEAT = "plasma"
+_OPACITY, _PALE = 0.55, 0.6  # of heat over a picture, and of white over what was not seen
 _WAVE, _LINE, _SPEECH, _THRESHOLD = "#5f6b7a", "#0b5cad", "#ffe3a6", "#b3261e"
 
 
@@ -31,6 +36,13 @@ def require_matplotlib() -> None:
         ) from error
 
 
+def check_format(path: Path) -> None:
+    """Raise `InputError` where matplotlib knows no format of the file's suffix."""
+    from matplotlib.figure import Figure
+
+    _format(Figure(), path)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the file's suffix names.
 
@@ -38,6 +50,12 @@ def save_figure(figure: Figure, path: Path) -> None:
         InputError: matplotlib knows no such format.
         DiskError: the file cannot be written.
     """
+    kind = _format(figure, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=120)
+
+
+def _format(figure: Figure, path: Path) -> str:
     kinds = figure.canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
@@ -45,8 +63,7 @@ def save_figure(figure: Figure, path: Path) -> None:
             f"{path} names no format of a picture; its suffix should be one of "
             f"{', '.join(sorted(kinds))}."
         )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=120)
+    return kind
 
 
 def speech_figure(
@@ -108,3 +125,87 @@ def _draw_waveform(axes: Axes, samples: np.ndarray, seconds: float) -> None:
     axes.fill_between(times, low, high, color=_WAVE, linewidth=0.3, edgecolor=_WAVE)
     extent: Any = 1.05 * max(float(abs(samples).max()), 1e-3)
     axes.set(ylim=(-extent, extent), ylabel="amplitude")
+
+
+# ---------------------------------------------------------------- where a network looks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeatRow:
+    """A picture and what a network looks at in it.
+
+    Attributes:
+        pixels: the picture from 0 to 1, `[h, w, 3]`, perhaps reduced.
+        size: its width and height, in pixels.
+        box: left, top, right and bottom of the part that the network saw, in pixels.
+        heatmap: heat of that part from 0 to 1, of any size.
+        title: what is said above.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    box: tuple[float, float, float, float]
+    heatmap: np.ndarray
+    title: str
+
+
+def heat_figure(rows: Sequence[HeatRow]) -> Figure:
+    """Each picture, and beside it the same in grey under its heat; what was not seen is pale."""
+    from matplotlib.figure import Figure
+
+    heights = [_row_height(row) for row in rows]
+    figure = Figure(figsize=(9, sum(heights)), layout="constrained")
+    panels = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)
+    for row, panel in zip(rows, panels[:, 0], strict=True):
+        left, right = panel.subplots(1, 2)
+        _draw_picture(left, row, row.pixels)
+        _draw_heat(right, row)
+        title = textwrap.fill(row.title, _WIDE)
+        panel.suptitle(title, x=0.01, ha="left", fontsize=11, parse_math=False)
+    return figure
+
+
+def _row_height(row: HeatRow) -> float:
+    """In inches, of a figure 9 wide."""
+    width, height = row.size
+    lines = len(textwrap.wrap(row.title, _WIDE))
+    return float(np.clip(4.1 * height / width, 1.2, 4.1)) + 0.25 + 0.2 * lines
+
+
+def _draw_picture(axes: Axes, row: HeatRow, pixels: np.ndarray) -> None:
+    width, height = row.size
+    axes.imshow(pixels, extent=(0, width, height, 0), vmin=0, vmax=1)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_heat(axes: Axes, row: HeatRow) -> None:
+    """The picture in grey, heat over the part that was seen, and a colour bar."""
+    from matplotlib import colormaps
+
+    width, height = row.size
+    left, top, right, bottom = row.box
+    grey = 0.25 + 0.7 * np.repeat(row.pixels.mean(-1, keepdims=True), 3, axis=-1)
+    _draw_picture(axes, row, grey + (1 - grey) * _unseen(row)[..., None])
+    colours = colormaps[_HEAT](row.heatmap)
+    colours[..., 3] = _OPACITY
+    axes.imshow(colours, extent=(left, right, bottom, top), interpolation="bilinear")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    bar = axes.inset_axes((1.03, 0, 0.04, 1), facecolor="0.6")  # as a picture's middle grey
+    scale = colormaps[_HEAT](np.linspace(0, 1, 256)[:, None])
+    scale[..., 3] = _OPACITY
+    bar.imshow(scale, extent=(0, 1, 0, 1), origin="lower", aspect="auto")
+    bar.set(xticks=[], yticks=[0, 0.5, 1], ylabel="heat")
+    bar.yaxis.tick_right()
+    bar.yaxis.set_label_position("right")
+    bar.spines[:].set_visible(False)
+
+
+def _unseen(row: HeatRow) -> np.ndarray:
+    """How pale each pixel of a row's picture is made, `[h, w]`."""
+    pale = np.full(row.pixels.shape[:2], _PALE, np.float32)
+    down, across = pale.shape[0] / row.size[1], pale.shape[1] / row.size[0]
+    left, top, right, bottom = (max(edge, 0) for edge in row.box)
+    rows = slice(round(top * down), round(bottom * down))
+    pale[rows, round(left * across) : round(right * across)] = 0
+    return pale

@@ -417,6 +417,8 @@ def write(
     """
     kind = MODEL_TYPES[model_type]
     base, *classifiers = kind.heads
+    if fields["num_classes"]:
+        fields = {**fields, "pooler_act": None}  # classifiers have no pooler
     choices = classifiers if fields["num_classes"] else [base]
     fitting = [c for c in choices if all(fields[k] == v for k, v in kind.heads[c].items())]
     if not fitting:

@@ -79,7 +79,7 @@ class Explaining(HostTask):
     def attention_maps(self, images: Any, *, batch_size: int = 32) -> AttentionMaps:
         """The weights of every attention layer.
 
-        They are many: 28 MB per image for `vit_base_patch16_224`.
+        They are many: 22 MB per image for `vit_base_patch16_224`.
 
         Args:
             images: one image or a sequence of them, in any form that `preprocess` takes.
@@ -169,8 +169,9 @@ class Explaining(HostTask):
         """From raw heat `[n, rows, columns]`, classes `[n]` and scores `[n]`, perhaps None."""
         spec, labels = self.preprocess.spec, self.model.labels
         covered = _covered(self.model, spec) if method == ROLLOUT else spec.input_size
-        heat, indices, scores = results
-        for i, raw in enumerate(np.asarray(heat)):
+        values: list[Any] = [r if r is None else r.numpy() for r in results]
+        heat, indices, scores = values
+        for i, raw in enumerate(heat):
             heatmap = _scaled(_enlarged(raw, covered, spec.input_size), method)
             if indices is None:
                 yield Explanation(method=method, heatmap=heatmap)
