@@ -163,7 +163,7 @@ def encode_vit(arguments: Mapping[str, Any]) -> dict[str, Any]:
     distilled = held.get("dist_token", False)
     return {k: plain(v) for k, v in held.items()} | {
         "dist_token": distilled,
-        "global_pool": "token_pair" if distilled else held["global_pool"],
+        "dist_head": distilled,
         "pos_resample": POS_RESAMPLE[*how, given.get("align_corners")],
         "norm_layer": norm_layer,
         "norm_eps": norm_args.get("eps", eps),
@@ -298,8 +298,21 @@ def structure(module: Any) -> list[Any]:
 
 def count_parameters(name: str, num_classes: int, **arguments: Any) -> int:
     """Learned numbers of timm's model with this many classes."""
-    model = build_on_meta(name, num_classes=num_classes, **arguments)
-    return sum(parameter.numel() for parameter in model.parameters())
+    rest, per_class = parameters_of(name, tuple(arguments.items()))
+    return rest + num_classes * per_class
+
+
+@functools.cache
+def parameters_of(name: str, arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
+    """Learned numbers of timm's model that has no head, and those of the head per class."""
+    model = build_on_meta(name, **dict(arguments))
+    heads = model.get_classifier()
+    heads = heads if isinstance(heads, tuple) else (heads,)
+    of_heads = sum(parameter.numel() for head in heads for parameter in head.parameters())
+    per_class, remainder = divmod(of_heads, model.num_classes)
+    if remainder:
+        raise ValueError(f"{name}: the head has {of_heads} numbers for {model.num_classes} classes")
+    return sum(parameter.numel() for parameter in model.parameters()) - of_heads, per_class
 
 
 def card_entry(module: Module, cfg: Any, published: Mapping[str, Any]) -> dict[str, Any]:
@@ -316,7 +329,8 @@ def card_entry(module: Module, cfg: Any, published: Mapping[str, Any]) -> dict[s
             config["img_size"] = image_size(handed, cfg)
     if config:
         entry["config"] = config
-        entry["num_params"] = count_parameters(name, **{"num_classes": classes, **config})
+        size = {"img_size": tuple(config["img_size"])} if "img_size" in config else {}
+        entry["num_params"] = count_parameters(name, classes, **size)
     entry["preprocessing"] = preprocessing(cfg)
     provenance = {
         "task": task if (task := task_of(name, classes)) == FEATURES else None,

@@ -24,8 +24,11 @@ sys.path[:0] = [str(ROOT / "tests" / "parity")]
 RESULTS = ROOT / ".parity" / "results.json"
 TABLE = ROOT / "docs" / "parity.md"
 LARGE = 300e6  # parameters; above it, the same blocks at a smaller depth
-SHALLOW = {"resnet": {"layers": (2, 2, 2, 2)}, "resnetv2": {"layers": (2, 2, 2, 2)}}
-SHALLOW["vit"] = {"depth": 2}
+SHALLOW: dict[str, dict[str, Any]] = {
+    "resnet": {"layers": (2, 2, 2, 2)},
+    "resnetv2": {"layers": (2, 2, 2, 2)},
+    "vit": {"depth": 2},
+}
 
 
 def compare(name: str, params: int) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_blocks_change_nothing(way, kind, causal, small_blocks):
 
 @pytest.mark.parametrize("heads", [2, 4])
 def test_lengths_that_fit_the_blocks_or_not(heads, small_blocks):
-    for t, s in ((8, 5), (16, 20), (1, 1), (7, 23), (23, 7), (3, 0)):
+    for t, s in ((8, 5), (16, 20), (1, 1), (7, 23), (23, 7), (3, 0), (0, 3)):
         x = tensors(t, s, heads)
         for causal in (False, True):
             ours = with_gradients(attention.blockwise)(*x, causal=causal)

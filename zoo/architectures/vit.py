@@ -41,11 +41,11 @@ class ViTConfig(BlockOptions):
         img_size: height and width of the images, whose patches have learned positions.
         patch_size: edge of a patch, in pixels.
         in_chans, num_classes: 0 classes is no head.
-        global_pool: `map` (see `AttentionPool`) or a kind of `TokenPool`; `token_pair` has a head
-            for each of the first two tokens.
+        global_pool: `map` (see `AttentionPool`) or a kind of `TokenPool`.
         depth: number of blocks.
         head_bias: whether the head has a bias.
         class_token, dist_token, reg_tokens: learned tokens.
+        dist_head: a head for the class token and one for the distillation token.
         pos_embed: `learn`, or `none`.
         no_embed_class, no_embed_reg: no positions for any learned token, or for registers alone.
         pos_resample: how positions fit another size; see `zoo.layers.position`.
@@ -70,6 +70,7 @@ class ViTConfig(BlockOptions):
     head_bias: bool = True
     class_token: bool = True
     dist_token: bool = False
+    dist_head: bool = False
     reg_tokens: int = 0
     pos_embed: str = "learn"
     no_embed_class: bool = False
@@ -94,10 +95,12 @@ class ViTConfig(BlockOptions):
             object.__setattr__(self, "img_size", (self.img_size, self.img_size))
         choose("pos_embed", self.pos_embed, dict.fromkeys(("learn", "none", "")))
         check_method(self.pos_resample)
-        if self.global_pool in ("token", "token_pair", "cat_token_avg") and not self.class_token:
+        if self.global_pool in ("token", "cat_token_avg") and not self.class_token:
             raise ConfigError(
                 f"global_pool={self.global_pool!r} reads the class token, and class_token is False."
             )
+        if self.dist_head and not (self.class_token and self.dist_token):
+            raise ConfigError("dist_head=True reads the class token and the distillation token.")
         if min(self.grid) < 1:
             raise ConfigError(
                 f"img_size={self.img_size} has no whole patch of patch_size={self.patch_size}."
@@ -188,7 +191,7 @@ def _blocks(config: ViTConfig) -> list[Block]:
 
 def _head(config: ViTConfig, prefix: int, x: Any) -> Any:
     """Pooling, norm, dropout, logits: `[n, t, d] -> [n, num_classes]`."""
-    if config.global_pool == "token_pair":
+    if config.dist_head:
         return _distilled_head(config, prefix, x)
     if config.global_pool == "map":
         x = AttentionPool(
@@ -255,7 +258,7 @@ def own_layout(architecture: str, config: ViTConfig) -> str | None:
     """The layout of one of transformers' model types."""
     if architecture not in LAYOUTS:
         return None
-    if config.global_pool == "token_pair":
+    if config.dist_head:
         return f"{architecture}.distilled"
     gated = config.mlp_layer == "swiglu_packed"
     return f"{architecture}.swiglu" if gated else architecture

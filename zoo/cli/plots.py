@@ -192,7 +192,7 @@ def _draw_heat(axes: Axes, row: HeatRow) -> None:
     axes.imshow(colours, extent=(left, right, bottom, top), interpolation="bilinear")
     axes.set(xlim=(0, width), ylim=(height, 0))
     bar = axes.inset_axes((1.03, 0, 0.04, 1), facecolor="0.6")  # as a picture's middle grey
-    scale = colormaps[_HEAT](np.linspace(0, 1, 256)[:, None])
+    scale: Any = colormaps[_HEAT](np.linspace(0, 1, 256)[:, None])
     scale[..., 3] = _OPACITY
     bar.imshow(scale, extent=(0, 1, 0, 1), origin="lower", aspect="auto")
     bar.set(xticks=[], yticks=[0, 0.5, 1], ylabel="heat")

@@ -146,8 +146,11 @@ def timm_config(
     num_classes = card.config.get("num_classes", _DEFAULT_CLASSES)
     base = {"num_classes": num_classes, **architecture_card(card.architecture).config}
     built = {k: v for k, v in card.config.items() if k not in _TRAINING and base.get(k) != v}
-    if built.get("img_size") == list(getattr(card.preprocessing, "input_size", ())):
-        del built["img_size"]  # timm takes it from the input
+    spec = card.preprocessing
+    if isinstance(spec, ImageSpec) and "img_size" in card.config:
+        built["img_size"] = card.config["img_size"]
+        if spec.fixed_input_size and built["img_size"] == list(spec.input_size):
+            del built["img_size"]  # timm takes it from the input
     config: dict[str, Any] = {"architecture": card.architecture, "num_classes": num_classes}
     if num_features is not None:
         config["num_features"] = num_features
@@ -213,7 +216,8 @@ def _from_timm(config: Mapping[str, Any], origin: str) -> ModelCard:
         "in_chans": (spec.channels, _DEFAULT_CHANNELS),
     }
     changed = arguments | {k: v for k, (v, default) in universal.items() if v != default}
-    if "img_size" in bare.config and "img_size" not in arguments:  # timm builds for the input
+    sized = "img_size" in bare.config and "img_size" not in arguments
+    if sized and spec.fixed_input_size:  # timm builds for the input
         changed["img_size"] = list(spec.input_size)
     paper_ids = cfg.get("paper_ids", ())
     return replace(

@@ -264,7 +264,7 @@ MODEL_TYPES: dict[str, ModelType] = {
         heads={
             "DeiTModel": {},
             "DeiTForImageClassification": _CLASSIFIER,
-            "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"global_pool": "token_pair"},
+            "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"dist_head": True},
         },
     ),
     "dinov2": ModelType(

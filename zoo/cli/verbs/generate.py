@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -85,5 +84,4 @@ def command(
         click.echo("\n" * (number > 0) + click.style(prompt, bold=True), nl=False)
         for piece in pieces:
             click.echo(piece, nl=False)
-            sys.stdout.flush()
         click.echo()

@@ -7,8 +7,8 @@ https://arxiv.org/abs/2112.05682; Dao et al. 2022, https://arxiv.org/abs/2205.14
 gradient of its own, which computes the blocks again from the logarithm of the sums.
 
 Both compute bfloat16 and float16 in float32 inside. TensorFlow's own softmax and products of these
-types have, on the CPU, 4 to 9 times the error that the rounding of the output alone makes (197,
-1024 and 4096 keys, against float64); float32 softmax alone does not help, since the logits are
+types have, on the CPU, 3 to 9 times the error that the rounding of the output alone makes (197,
+1024 and 4096 keys, against float64); float32 softmax alone helps little, since the logits are
 rounded before it; and float32 is 1.2 to 1.6 times as fast there.
 """
 
@@ -339,10 +339,11 @@ class _Work:
         positions, key_blocks = places % t, self.keys.count
         if self.causal:
             end = tf.reduce_max(positions) + (s - t) + 1  # of the keys that any of them reads
-            key_blocks = tf.clip_by_value(-(-end // self.keys.size), 0, key_blocks)
+            size = tf.maximum(self.keys.size, 1)  # without keys it is 0
+            key_blocks = tf.clip_by_value(-(-end // size), 0, key_blocks)
         head = row % self.groups * (heads // self.groups) + places // t
         rows = self._mask_rows(row // self.groups, head, positions)
-        return _Queries(start, places, fresh, scaled, positions, rows, key_blocks)
+        return _Queries(start, fresh, scaled, positions, rows, key_blocks)
 
     def _mask_rows(self, n, heads, positions):
         """The mask of queries, `[size, s]`; `[1, s]` if it is padding; None without one."""
@@ -392,7 +393,7 @@ class _Queries:
     """A block of queries of one row.
 
     Attributes:
-        start, places, fresh: see `_Cut.block`.
+        start, fresh: see `_Cut.block`.
         scaled: `[size, d + 1]`; the last column is 1.
         positions: in their sequence, `[size]`.
         mask: `[size, s]`, or `[1, s]` if it is padding, or None.
@@ -400,7 +401,6 @@ class _Queries:
     """
 
     start: Any
-    places: Any
     fresh: Any
     scaled: Any
     positions: Any
