@@ -44,7 +44,7 @@ def output(name: str, **options) -> list[list[float]]:
 
 def manifest(name: str) -> dict[str, list[int]]:
     with torch.device("meta"):
-        model = timm.create_model(name)
+        model = timm.create_model(name, num_classes=1000)  # some of timm's default to none
     return {k: list(v.shape) for k, v in model.state_dict().items()}
 
 

@@ -75,7 +75,7 @@ def make_reference(name: str, **options: Any) -> torch.nn.Module:
     Some entry points of timm refuse an option that they set themselves, so the class is called.
     """
     if not options or name.endswith("_pruned"):
-        return timm.create_model(name, **options)
+        return timm.create_model(name, **{"num_classes": 1000, **options})  # some default to none
     made = handed_over(name)
     taken = {k: v for k, v in made.kwargs.items() if k not in OF_THE_FACTORY}
     return made.args[0](**taken | options)

@@ -203,8 +203,9 @@ def _draw_heat(axes: Axes, row: HeatRow) -> None:
 
 def _unseen(row: HeatRow) -> np.ndarray:
     """How pale each pixel of a row's picture is made, `[h, w]`."""
-    pale = np.full(row.pixels.shape[:2], _PALE, np.float32)
-    down, across = pale.shape[0] / row.size[1], pale.shape[1] / row.size[0]
+    height, width = row.pixels.shape[:2]
+    down, across = height / row.size[1], width / row.size[0]
+    pale = np.full((height, width), _PALE, np.float32)
     left, top, right, bottom = (max(edge, 0) for edge in row.box)
     rows = slice(round(top * down), round(bottom * down))
     pale[rows, round(left * across) : round(right * across)] = 0

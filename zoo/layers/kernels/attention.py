@@ -168,27 +168,49 @@ def blockwise(query, key, value, *, mask=None, causal=False, scale=None):
     """
     import tensorflow as tf
 
-    tensors = [tf.convert_to_tensor(x) for x in (query, key, value)]
+    query, key, value = map(tf.convert_to_tensor, (query, key, value))
     if mask is not None:
         mask = tf.convert_to_tensor(mask)
-        tensors.append(mask[(None,) * (4 - len(mask.shape))])
+        mask = mask[(None,) * (4 - len(mask.shape))]
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    if not tf.executing_eagerly():
-        return _differentiable(causal, scale, *tensors)
-    # an eager loop would copy all outputs whenever it writes a block of them
-    return _traced(causal, scale, *map(_any_length, tensors))(*tensors)
+    options = {"mask": mask, "causal": bool(causal), "scale": scale}
+
+    @tf.custom_gradient
+    def apply(query, key, value):
+        outputs, log_sums = _run(_forward, options, query, key, value)
+
+        @tf.custom_gradient
+        def first(query, key, value, upstream):
+            inputs = (query, key, value)
+            grads = _run(_backward, options, *inputs, outputs, log_sums, upstream)
+            return grads, functools.partial(_second_gradient, options, (*inputs, upstream))
+
+        return outputs, functools.partial(first, query, key, value)
+
+    return apply(query, key, value)
+
+
+def _run(function, options, *tensors):
+    """`function(causal, scale, *tensors)`, with the mask as the last of them if there is one."""
+    import tensorflow as tf
+
+    mask, causal, scale = options.values()
+    # an eager tape would differentiate the loops, too
+    given = [tf.stop_gradient(x) for x in tensors] + ([] if mask is None else [mask])
+    if tf.executing_eagerly():
+        # an eager loop would copy all outputs whenever it writes a block of them
+        function = _traced(function, causal, scale, *map(_any_length, given))
+        return function(*given)
+    return function(causal, scale, *given)
 
 
 @functools.cache
-def _traced(causal: bool, scale: float, *signature):
+def _traced(function, causal: bool, scale: float, *signature):
     """A graph that serves all lengths."""
     import tensorflow as tf
 
-    return tf.function(
-        functools.partial(_differentiable, causal, scale),
-        input_signature=signature,
-        autograph=False,
-    )
+    function = functools.partial(function, causal, scale)
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def _any_length(x):
@@ -197,29 +219,6 @@ def _any_length(x):
     if x.dtype == tf.bool:
         return tf.TensorSpec([1 if size == 1 else None for size in x.shape], x.dtype)
     return tf.TensorSpec((None, x.shape[1], None, x.shape[3]), x.dtype)
-
-
-def _differentiable(causal: bool, scale: float, query, key, value, mask=None):
-    import tensorflow as tf
-
-    options = {"mask": mask, "causal": causal, "scale": scale}
-
-    @tf.custom_gradient
-    def apply(query, key, value):
-        work = _Work.of(query, key, value, mask, causal, scale)
-        outputs, log_sums = _forward(work)
-
-        @tf.custom_gradient
-        def first(query, key, value, upstream):
-            grads = _backward(work, outputs, log_sums, work.by_row(upstream))
-            inputs = (query, key, value)
-            grads = [tf.reshape(g, tf.shape(x)) for g, x in zip(grads, inputs, strict=True)]
-            return grads, functools.partial(_second_gradient, options, (*inputs, upstream))
-
-        shape = (*_sizes(query)[:3], value.shape[-1])
-        return tf.reshape(outputs, shape), functools.partial(first, query, key, value)
-
-    return apply(query, key, value)
 
 
 def _second_gradient(options, tensors, *upstream):
@@ -408,13 +407,14 @@ class _Queries:
     key_blocks: Any
 
 
-def _forward(work: _Work):
-    """Outputs `[rows, h / g * t, e]` and logarithms of the sums of weights, `[rows, h / g * t, 1]`.
+def _forward(causal: bool, scale: float, query, key, value, mask=None):
+    """Outputs `[n, h, t, e]` and logarithms of the sums of weights, `[n, h, t, 1]`.
 
     The latter are very large for queries that may read no key, so that all weights are 0.
     """
     import tensorflow as tf
 
+    work = _Work.of(query, key, value, mask, causal, scale)
     size, length, width = work.queries.size, work.queries.length, work.value.shape[-1]
 
     def unit(i, outputs, log_sums):
@@ -443,18 +443,23 @@ def _forward(work: _Work):
     log_sums = _to_fill((work.rows * length, 1), work.dtype)
     turns = work.rows * work.queries.count
     outputs, log_sums = _loop(turns, unit, outputs, log_sums, parallel=PARALLEL)
-    return work.by_row(outputs), work.by_row(log_sums)
+    sizes = work.sizes[:3]
+    return tf.reshape(outputs, (*sizes, width)), tf.reshape(log_sums, (*sizes, 1))
 
 
-def _backward(work: _Work, outputs, log_sums, upstream):
-    """Gradients of query, key and value, by row."""
+def _backward(
+    causal: bool, scale: float, query, key, value, outputs, log_sums, upstream, mask=None
+):
+    """Gradients of query, key and value."""
     import tensorflow as tf
+
+    work = _Work.of(query, key, value, mask, causal, scale)
+    kept = [work.by_row(x) for x in (outputs, log_sums, upstream)]
 
     def one_row(row, *grads):
         def unit(i, d_query, d_key, d_value):
             queries = work.query_block(row, i)
-            whole = (outputs, log_sums, upstream)
-            pieces = (work.piece(x, row, work.queries, queries.start) for x in whole)
+            pieces = (work.piece(x, row, work.queries, queries.start) for x in kept)
             output, log_sum, d_output = pieces
             # what the block before has done adds nothing again
             d_output *= tf.cast(queries.fresh, work.dtype)[:, None]
@@ -481,7 +486,8 @@ def _backward(work: _Work, outputs, log_sums, upstream):
 
     inputs = (work.query, work.key, work.value)
     grads = (_to_fill(tf.shape(x), x.dtype) for x in inputs)
-    return _loop(work.rows, one_row, *grads, parallel=PARALLEL)
+    grads = _loop(work.rows, one_row, *grads, parallel=PARALLEL)
+    return [tf.reshape(g, tf.shape(x)) for g, x in zip(grads, (query, key, value), strict=True)]
 
 
 def _loop(turns, body, *state, parallel: int = 1):
