@@ -8,7 +8,10 @@ from safetensors.numpy import load_file
 
 import zoo
 
-NAMES = ["resnet18", "resnet26d", "resnext50_32x4d", "seresnet50", "resnetv2_50x1_bit"]
+NAMES = [
+    *("resnet18", "resnet26d", "resnext50_32x4d", "seresnet50", "resnetv2_50x1_bit"),
+    *("test_vit3", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"),
+]
 
 
 def save_reference(name: str, folder, **options):
@@ -52,7 +55,8 @@ def test_saved_tensors_are_the_same_bit_for_bit(folders):
 def test_timm_loads_what_zoo_saved(folders):
     _, ours, reference, model = folders
     loaded = timm.create_model(f"local-dir:{ours}", pretrained=True).eval()
-    x = np.random.default_rng(0).normal(size=(1, 96, 128, 3)).astype(np.float32)
+    size = model.input_shape[1:3] if model.input_shape[1] else (96, 128)
+    x = np.random.default_rng(0).normal(size=(1, *size, 3)).astype(np.float32)
     assert_same_bits(loaded.state_dict(), reference.state_dict())
     assert relative_error(model(x), logits(reference, x)) < 1e-4
 
