@@ -95,7 +95,7 @@ class ImagePreprocessor:
         named = _named(x)
 
         def prepare(name: str, item: Any) -> np.ndarray:
-            return _fit(_bands(self._read(name, item), spec, name), spec, name)
+            return _fit(_bands(self.read(item, name), spec, name), spec, name)
 
         if len(named) > 1:  # Pillow and numpy let go of the interpreter lock
             with ThreadPoolExecutor(min(_THREADS, len(named))) as pool:
@@ -133,7 +133,16 @@ class ImagePreprocessor:
         options = {**config, "spec": ImageSpec.from_dict(config["spec"])}
         return cls(options.pop("spec"), **options)
 
-    def _read(self, name: str, item: Any) -> Image.Image | np.ndarray:
+    def read(self, item: Any, name: str = "The image") -> Image.Image | np.ndarray:
+        """One input as it is before preprocessing; a file's picture upright, if `exif`.
+
+        Args:
+            item: in any form that a call takes.
+            name: what errors call it.
+
+        Raises:
+            InputError, NotFoundError, AccessError, DownloadError: as for a call.
+        """
         if isinstance(item, (Image.Image, np.ndarray)):
             return item
         if isinstance(item, bytes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ class HostTask(Task):
 class Classification(HostTask):
     """Inputs to classes: `classify` and `embed`."""
 
-    verbs = ("classify", "embed")
+    verbs: ClassVar[tuple[str, ...]] = ("classify", "embed")
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -97,7 +97,7 @@ class Classification(HostTask):
 class Features(HostTask):
     """Inputs to features: a model with no head."""
 
-    verbs = ("embed",)
+    verbs: ClassVar[tuple[str, ...]] = ("embed",)
 
     def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
         """Pooled features, float32 `[n, dim]`.

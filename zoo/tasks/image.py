@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class ImageClassification(_Images, Classification):
     """Images to classes."""
 
     name = "image-classification"
-    verbs: ClassVar[Any] = (*Classification.verbs, *Explaining.verbs)
+    verbs = (*Classification.verbs, *Explaining.verbs)
     headless = "image-feature-extraction"
     example = 'model.classify("picture.jpg")'
 
@@ -40,7 +40,7 @@ class ImageFeatures(_Images, Features):
     """Images to features."""
 
     name = "image-feature-extraction"
-    verbs: ClassVar[Any] = (*Features.verbs, *Explaining.verbs)
+    verbs = (*Features.verbs, *Explaining.verbs)
     headless = "image-feature-extraction"
     headed = "image-classification"
     example = 'model.embed("picture.jpg")'

@@ -173,7 +173,7 @@ def _explain(model: Model, names: list[str], wishes: Mapping[str, Any]) -> list[
     from zoo.tasks.explaining import seen_box
 
     preprocess = model.preprocess
-    pictures = [preprocess._read(f"The image, {name!r},", name) for name in names]
+    pictures = [preprocess.read(name, f"The image, {name!r},") for name in names]
     explanations = model.explain(pictures, **wishes)
     return [
         Finding(
