@@ -105,10 +105,10 @@ RECIPES = {
         Recipe(
             architecture="vit_mini",
             cards="vit_digits.json",
-            affine=(0.03, 0.1, 1.0),
-            mixup=0.4,
+            affine=(0.04, 0.12, 1.6),
+            mixup=0.2,
             smoothing=0.05,
-            epochs=150,
+            epochs=200,
             peak_rate=2e-3,
             weight_decay=5e-2,
         ),
