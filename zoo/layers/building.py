@@ -7,6 +7,7 @@ not), and whatever got no value is initialised as Keras would have done it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from zoo.weights.mapping import Joined
 
 _PENDING = "uninitialized_variables"
 _LARGE = 1 << 16  # bytes
+_ALIGNMENT = 64  # bytes, of memory that TensorFlow takes as it is
 
 
 @contextmanager
@@ -100,16 +102,17 @@ def _tensors(
 ) -> Iterator[tuple[str, Any]]:
     """Each value as a back-end tensor.
 
-    Large ones are made on another thread: reading and permuting them takes as long as it takes to
+    Large ones are made on other threads: reading and permuting them takes as long as it takes to
     make the variables, and both can be done at once.
     """
+    staging = threading.local()
 
     def large(name: str) -> Any:
-        tensor = _tensor(values[name], weights[name].dtype)
+        tensor = _tensor(values[name], weights[name].dtype, staging)
         release()
         return tensor
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with ThreadPoolExecutor(max_workers=2) as pool:
         waiting = {n: pool.submit(large, n) for n, a in values.items() if a.nbytes >= _LARGE}
         for name, array in values.items():
             if name in waiting:
@@ -118,15 +121,45 @@ def _tensors(
                 yield name, _tensor(array, weights[name].dtype)
 
 
-def _tensor(array: np.ndarray, dtype: str) -> Any:
-    """A back-end tensor of `array`; the back end permutes a permuted view, which is faster."""
+def _tensor(array: np.ndarray, dtype: str, staging: Any = None) -> Any:
+    """A back-end tensor of `array`; the back end permutes a permuted view, which is faster.
+
+    Args:
+        staging: holds memory of this thread to read into.
+    """
     if isinstance(array, Joined):
-        return keras.ops.concatenate([_tensor(part, dtype) for part in array.parts], axis=-1)
+        parts = [_tensor(part, dtype, staging) for part in array.parts]
+        return keras.ops.concatenate(parts, axis=-1)
     if array.flags.c_contiguous:
         return keras.ops.convert_to_tensor(array, dtype=dtype)
     order = np.argsort([-stride for stride in array.strides], kind="stable")
-    base = np.transpose(array, order)
+    base, back = np.transpose(array, order), np.argsort(order)
     if not base.flags.c_contiguous:
         return keras.ops.convert_to_tensor(array, dtype=dtype)
+    if staging is not None and base.dtype.name == dtype and _is_tensorflow():
+        return _permuted(base, back, staging)
     tensor = keras.ops.cast(keras.ops.convert_to_tensor(base), dtype)
-    return keras.ops.transpose(tensor, np.argsort(order).tolist())
+    return keras.ops.transpose(tensor, back.tolist())
+
+
+def _is_tensorflow() -> bool:
+    return keras.backend.backend() == "tensorflow"
+
+
+def _permuted(base: np.ndarray, axes: np.ndarray, staging: Any) -> Any:
+    """`base` with its axes permuted, read into memory that serves all arrays of a thread.
+
+    TensorFlow reads aligned memory where it lies, and would copy the file's views into memory of
+    their own first, twice, with Python's lock held: half of the time of a load. The result is a
+    new tensor: operations on the CPU are done when they return.
+    """
+    import tensorflow as tf
+
+    size = base.nbytes + _ALIGNMENT
+    if getattr(staging, "memory", np.empty(0)).nbytes < size:
+        staging.memory = np.empty(size, np.uint8)
+    start = -staging.memory.ctypes.data % _ALIGNMENT
+    aligned = staging.memory[start : start + base.nbytes].view(base.dtype).reshape(base.shape)
+    np.copyto(aligned, base)
+    with tf.device("CPU"):
+        return tf.raw_ops.Transpose(x=aligned, perm=axes.astype(np.int32))
