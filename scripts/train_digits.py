@@ -4,7 +4,7 @@
     python scripts/train_digits.py lstm_mini --validate    # what its recipe was chosen by
 
 The card of `<architecture>.digits` says what is built and what its inputs go through: an image for
-the ResNet and the ViT, the rows of a scan as a sequence for the LSTM. This trains it and writes
+the ResNet, the rows of a scan as a sequence for the LSTM. This trains it and writes
 `zoo/bundled/<architecture>.digits` (weights, config, README), the demo's images
 `zoo/bundled/digits`, and into the card the weights' sha256, the number of parameters and the
 accuracy on held-out digits beside that of k-nearest-neighbours.
@@ -101,16 +101,6 @@ RECIPES = {
             smoothing=0.05,
             epochs=150,
             peak_rate=4e-3,
-        ),
-        Recipe(
-            architecture="vit_mini",
-            cards="vit_digits.json",
-            affine=(0.04, 0.12, 1.6),
-            mixup=0.2,
-            smoothing=0.05,
-            epochs=200,
-            peak_rate=2e-3,
-            weight_decay=5e-2,
         ),
     )
 }
