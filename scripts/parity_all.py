@@ -2,8 +2,9 @@
 
 Each name is built by both libraries with the same random weights and shaken statistics, and run on
 odd, rectangular images (even ones where the reference takes no others). Results are kept in
-.parity/results.json as they come, so that a run that was stopped goes on where it was. Run by
-`make parity-all`; `--only 'resnet50*'` limits it, `--again` starts anew.
+.parity/results.json as they come, so that a run that was stopped goes on where it was; where there
+are none, those of the table are taken. Run by `make parity-all`; `--only 'resnet50*'` limits it,
+`--again` starts anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "parity")]
 RESULTS = ROOT / ".parity" / "results.json"
 TABLE = ROOT / "docs" / "parity.md"
+COLUMNS = 9  # of the table
 LARGE = 300e6  # parameters; above it, the same blocks at a smaller depth
 SHALLOW: dict[str, dict[str, Any]] = {
     "resnet": {"layers": (2, 2, 2, 2)},
@@ -62,7 +64,31 @@ def passes(row: dict[str, Any]) -> bool:
     return exact and row["float32"] <= max(1e-5, 2 * row["reference float32"])
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
+def earlier() -> dict[str, dict[str, Any]]:
+    """What was found before: results of this machine, or the rows of the table."""
+    if RESULTS.exists():
+        return json.loads(RESULTS.read_text(encoding="utf-8"))
+    rows = (line.strip("| \n").split(" | ") for line in TABLE.read_text("utf-8").splitlines())
+    return {row[0]: from_row(row) for row in rows if len(row) == COLUMNS and row[1].endswith(" M")}
+
+
+def from_row(row: list[str]) -> dict[str, Any]:
+    """The inverse of a row of the table, to its digits."""
+    _, params, size, *figures, other, depth = row
+    keys = ("float64", "maps", "float32", "reference float32")
+    found = {
+        "params": float(params.removesuffix(" M")) * 1e6,
+        "size": [int(edge) for edge in size.split("x")],
+        "reduced": "" if depth == "full" else depth.removeprefix("reduced to "),
+        **dict(zip(keys, map(float, figures), strict=True)),
+    }
+    if other.strip():
+        error, _, edges = other.strip(" )").partition(" (")
+        found |= {"other": float(error), "other size": [int(edge) for edge in edges.split("x")]}
+    return found
+
+
+def table(results: dict[str, dict[str, Any]], total: int) -> str:
     import keras
     import tensorflow as tf
     from reference import timm, torch
@@ -80,7 +106,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         "",
         f"{datetime.date.today().isoformat()}: timm {timm.__version__}, torch {torch.__version__}, "
         f"TensorFlow {tf.__version__}, Keras {keras.__version__}, on a CPU. "
-        f"{len(results)} names, {len(results) - len(failed)} within the bounds"
+        f"{len(results)} of {total} names compared, {len(results) - len(failed)} within the bounds"
         + (f"; outside: {', '.join(failed)}." if failed else "."),
         "",
         "| architecture | parameters | image | float64 | maps | float32 | timm float32 "
@@ -111,9 +137,7 @@ def main() -> None:
 
     from zoo.registry import registry
 
-    results = {}
-    if RESULTS.exists() and not arguments.again:
-        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results = {} if arguments.again else earlier()
     cards = [registry.architecture_card(n) for n in registry.list_architectures()]
     params = {c.name: c.num_params or 0 for c in cards if timm.is_model(c.name)}
     todo = [n for n in params if fnmatch.fnmatchcase(n, arguments.only) and n not in results]
@@ -125,7 +149,7 @@ def main() -> None:
         RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
         if not passes(results[name]):
             tqdm.write(f"outside the bounds: {name} {results[name]}")
-    TABLE.write_text(table(results), encoding="utf-8")
+    TABLE.write_text(table(results, len(params)), encoding="utf-8")
     sys.exit(not all(map(passes, results.values())))
 
 
