@@ -72,6 +72,15 @@ def test_the_same_size_changes_no_bit(folder):
     assert not sized.load_report.adapted
 
 
+def test_as_many_patches_in_another_shape_are_resampled(folder):
+    model = zoo.load(folder, input_size=(16, 64))
+    assert model.load_report.adapted == ("pos_embed",)
+    anywhere = zoo.load(folder, dynamic_img_size=True)
+    np.testing.assert_allclose(
+        model(images(16, 64)), anywhere(images(16, 64)), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_any_size_where_the_network_takes_it(folder):
     model = zoo.load(folder, dynamic_img_size=True)
     assert model.input_shape == (None, None, None, 3)

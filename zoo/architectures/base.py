@@ -50,7 +50,7 @@ class Graph:
         return [self.as_map(feature.name, tensor) for feature, tensor in self.features]
 
 
-# An array of a file that has another shape than the model's weight, and that shape -> the weight.
+# An array of a file and the shape of the model's weight -> the weight; the array itself if it fits.
 Adapt = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 

@@ -169,6 +169,8 @@ def adapt_channels(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Args:
         shape: wanted; only its channels are looked at.
     """
+    if kernel.shape[2] == shape[2]:
+        return kernel
     kernel = np.asarray(kernel, np.result_type(kernel, np.float32))
     have, want = kernel.shape[2], shape[2]
     if want == 1:

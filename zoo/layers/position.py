@@ -98,10 +98,10 @@ def resampled_table(table: np.ndarray, slots: int, old: Grid, new: Grid, method:
     """A file's positions `[1, slots + old, d]` for a model's grid: `[1, slots + new, d]`,
     float64.
 
-    The slots before the grid, of class tokens, stay as they are. A table of other slots comes back
-    unchanged, and does not fit.
+    The slots before the grid, of class tokens, stay as they are. A table that fits comes back itself,
+    and so does one of other slots, which does not fit.
     """
-    if table.shape[1] - slots != old[0] * old[1]:
+    if old == new or table.shape[1] - slots != old[0] * old[1]:
         return table
     wide = np.asarray(table, np.float64)
     grid = resample(wide[:, slots:], old, new, method, np)
@@ -114,5 +114,7 @@ def resampled_patches(kernel: np.ndarray, edge: int, method: str) -> np.ndarray:
     It gives for a resized patch what the kernel gave for the patch (Beyer et al., FlexiViT,
     arXiv:2212.08013, section 3.4): the pseudo-inverse of the resize acts on the kernel.
     """
+    if kernel.shape[0] == edge:
+        return kernel
     inverse = np.linalg.pinv(resize_matrix(kernel.shape[0], edge, method, np).T)
     return np.einsum("yh,xw,hwcd->yxcd", inverse, inverse, np.asarray(kernel, np.float64))

@@ -220,7 +220,7 @@ class WeightMap:
             shapes: the model's weights, by name.
             fresh: weights that may be missing or of another shape: they keep fresh values.
             spare: patterns of tensors that the model may have no place for.
-            adapt: weight -> what fits an array of another shape to the weight's.
+            adapt: weight -> what fits an array to the weight's shape; the array itself if it fits.
             hints: weight -> what to do if its shape differs.
             origin: what error messages call the checkpoint.
 
@@ -243,9 +243,11 @@ class WeightMap:
                 continue
             arrays = match.row.operation.load([checkpoint[s] for s in match.sources])
             for k, weight in enumerate(match.models):
-                fit = (adapt or {}).get(weight)
-                if fit is not None and arrays[k].shape != shapes[weight]:
-                    arrays[k] = fit(arrays[k], shapes[weight])
+                if (fit := (adapt or {}).get(weight)) is None:
+                    continue
+                fitted = fit(arrays[k], shapes[weight])
+                if fitted is not arrays[k]:
+                    arrays[k] = fitted
                     adapted.extend(match.sources)
             if all(a.shape == shapes[m] for a, m in zip(arrays, match.models, strict=True)):
                 values.update(zip(match.models, arrays, strict=True))
