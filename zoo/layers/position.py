@@ -98,8 +98,8 @@ def resampled_table(table: np.ndarray, slots: int, old: Grid, new: Grid, method:
     """A file's positions `[1, slots + old, d]` for a model's grid: `[1, slots + new, d]`,
     float64.
 
-    The slots before the grid, of class tokens, stay as they are. A table that fits comes back itself,
-    and so does one of other slots, which does not fit.
+    The slots before the grid, of class tokens, stay as they are. A table that fits comes back
+    itself, and so does one of other slots, which does not fit.
     """
     if old == new or table.shape[1] - slots != old[0] * old[1]:
         return table
