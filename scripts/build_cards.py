@@ -305,7 +305,7 @@ def count_parameters(name: str, num_classes: int, **arguments: Any) -> int:
 @functools.cache
 def parameters_of(name: str, arguments: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
     """Learned numbers of timm's model that has no head, and those of the head per class."""
-    model = build_on_meta(name, **dict(arguments))
+    model = build_on_meta(name, num_classes=1000, **dict(arguments))
     heads = model.get_classifier()
     heads = heads if isinstance(heads, tuple) else (heads,)
     of_heads = sum(parameter.numel() for head in heads for parameter in head.parameters())
