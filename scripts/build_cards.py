@@ -32,6 +32,7 @@ from zoo.registry.card import WeightsFile, to_data
 from zoo.registry.preprocessor_config import image_spec_from_preprocessor
 from zoo.registry.registry import CARDS
 from zoo.registry.repo_config import FEATURES, image_spec, task_of
+from zoo.registry.transformers_types import MODEL_TYPES, VERSION
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
@@ -454,8 +455,8 @@ def transformers_data() -> dict[str, Any]:
     return {
         "family": VIT.family,
         "module": VIT.builder,
-        "source": {"library": "transformers", "version": transformers_config.VERSION},
-        "architectures": {name: entry(name) for name in transformers_config.MODEL_TYPES},
+        "source": {"library": "transformers", "version": VERSION},
+        "architectures": {name: entry(name) for name in MODEL_TYPES},
         "cards": {},
     }
 

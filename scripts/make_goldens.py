@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
 
 import synthetic  # noqa: E402
 from image_models import make_reference  # noqa: E402
-from reference import Widened, timm, torch  # noqa: E402
+from reference import outputs, timm, torch  # noqa: E402
 from test_resnet import KINDS as RESNETS  # noqa: E402
 from test_vit_timm import KINDS as VITS  # noqa: E402
 
@@ -37,9 +37,7 @@ def output(name: str, **options) -> list[list[float]]:
     model = make_reference(name, num_classes=CLASSES, **options).double().eval()
     shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     model.load_state_dict({k: torch.tensor(v) for k, v in synthetic.state(shapes).items()})
-    with torch.no_grad(), Widened():
-        y = model(torch.tensor(synthetic.images()).permute(0, 3, 1, 2))
-    return y.tolist()
+    return outputs(model, synthetic.images()).tolist()
 
 
 def manifest(name: str) -> dict[str, list[int]]:
@@ -50,12 +48,12 @@ def manifest(name: str) -> dict[str, list[int]]:
 
 def write_outputs(file: str, options: Mapping[str, dict[str, Any]]) -> None:
     """Outputs of the architectures that `options` names, with these options."""
-    outputs = {}
+    found = {}
     for name, given in options.items():
-        outputs[name] = {"options": given, "logits": output(name, **given)}
+        found[name] = {"options": given, "logits": output(name, **given)}
         print(name, flush=True)
     reference = f"timm {timm.__version__}, torch {torch.__version__}"
-    data = {"reference": reference, "classes": CLASSES, "outputs": outputs}
+    data = {"reference": reference, "classes": CLASSES, "outputs": found}
     (synthetic.GOLDENS / file).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 

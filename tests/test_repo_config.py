@@ -16,7 +16,7 @@ from zoo.registry.repo_config import (
     config_from_card,
     preprocessor_from_card,
 )
-from zoo.registry.transformers_config import MODEL_TYPES
+from zoo.registry.transformers_types import MODEL_TYPES
 
 SPEC = {
     "tag": "a1_in1k",

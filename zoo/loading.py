@@ -298,10 +298,6 @@ def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, 
     return [(feature, graph.as_map(feature.name, tensor)) for feature, tensor in chosen]
 
 
-# Fields of a config that change the number of positions or the size of patches.
-_RESIZING = {"img_size", "patch_size", "dynamic_img_pad"}
-
-
 def _leeway(
     card: ModelCard,
     family: Architecture,
@@ -318,7 +314,7 @@ def _leeway(
     adapt: dict[str, Adapt] = {}
     if family.first_conv is not None:
         adapt[f"{family.first_conv(config)}.kernel"] = adapt_channels
-    resized = wishes.input_size is not None or _RESIZING & set(wishes.config)
+    resized = wishes.input_size is not None or set(family.sizes) & set(wishes.config)
     if family.resize is not None and resized:
         adapt |= family.resize(config, family.read_config(card.config, origin=card.name))
     return {

@@ -111,21 +111,21 @@ def config_of(model: Model) -> dict[str, Any]:
     Raises:
         ConfigError: the form cannot say what the model is.
     """
-    record = model.record
-    card, family = record.card, registry.import_family(record.card.family)
-    facts: dict[str, Any] = {}
-    if record.layout == "timm":
+    card, layout = model.record.card, model.record.layout
+    family = registry.import_family(card.family)
+    if layout == "timm":
         layers = {layer.name for layer in model.layers}
         heads = [head for head in family.heads if head in layers]
         width = int(model.embedding_tensor.shape[-1])
-        facts = {"num_features": width, "classifier": heads[0] if len(heads) == 1 else heads}
-    if transformers_type(record.layout) is not None:
-        config = family.read_config(card.config, origin=card.name)
-        facts = {"fields": {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}}
-        written = config_from_card(card, layout=record.layout, **facts)
-        _check_says(written, family, config, record.layout)
-        return written
-    return config_from_card(card, layout=record.layout, **facts)
+        classifier = heads[0] if len(heads) == 1 else heads
+        return config_from_card(card, num_features=width, classifier=classifier)
+    if transformers_type(layout) is None:
+        return config_from_card(card, layout=layout)
+    config = family.read_config(card.config, origin=card.name)
+    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    written = config_from_card(card, layout=layout, fields=fields)
+    _check_says(written, family, config, layout)
+    return written
 
 
 def _check_says(written: dict[str, Any], family: Architecture, config: Any, layout: str) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 import zoo
 from zoo.errors import ConfigError
 from zoo.registry import transformers_config
+from zoo.registry.transformers_types import MODEL_TYPES
 
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()
@@ -193,10 +194,10 @@ def test_labels(tmp_path):
     assert written["id2label"] == {"0": "cat", "1": "dog", "2": "owl"}
 
 
-@pytest.mark.parametrize("kind", transformers_config.MODEL_TYPES)
+@pytest.mark.parametrize("kind", MODEL_TYPES)
 def test_defaults_are_transformers(kind):
     theirs = transformers.CONFIG_MAPPING[kind]().to_dict()
-    for key, value in transformers_config.MODEL_TYPES[kind].defaults.items():
+    for key, value in MODEL_TYPES[kind].defaults.items():
         if key != "pooler_output_size":  # theirs is the width
             assert theirs[key] == value, key
     read = transformers_config.read(theirs | {"architectures": None}, where="theirs")

@@ -72,8 +72,8 @@ class Architecture:
         no_maths: options of a reference's config that change nothing at inference.
         task: the task of a config, for a family whose configs have several; None: the card's.
         spec: the preprocessing that follows from a config, for models whose card has none.
-        resize: how weights fit another image size, by name, for the config as asked for and the
-            card's own; only for families whose config has `img_size`.
+        sizes: options that change what a file's weights have to fit.
+        resize: how weights fit these, by name, for the config as asked for and the card's own.
         own_layout: the layout of an architecture that is none of the first layout's library.
         suited: the config of a file with these tensors, for what configs do not tell.
         hints: what to do about a weight that does not fit, by name.
@@ -90,6 +90,7 @@ class Architecture:
     no_maths: tuple[str, ...] = ()
     task: Callable[[Any], str] | None = None
     spec: Callable[[Any], Spec | None] | None = None
+    sizes: tuple[str, ...] = ()
     resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
     own_layout: Callable[[str, Any], str | None] | None = None
     suited: Callable[[Any, Collection[str]], Any] | None = None

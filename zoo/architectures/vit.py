@@ -280,6 +280,7 @@ FAMILY = Architecture(
     heads=("head", "head_dist"),
     embedding="head_drop",
     first_conv=lambda config: "patch_embed.proj",
+    sizes=("img_size", "patch_size", "dynamic_img_pad"),
     resize=resize,
     suited=suited,
     own_layout=own_layout,

@@ -228,8 +228,8 @@ class ParallelScalingBlock(Block):
         self._build_ways_out(width)
         self.tail = [self.scale("ls"), self.drop("drop_path")]
         build_chain(input_shape, *self.tail)
-        rates = (config.attn_drop_rate, config.proj_drop_rate)
-        self.drops = [self.child(keras.layers.Dropout, rate) if rate else None for rate in rates]
+        self.attn_drop = self.drop_layer(config.attn_drop_rate, "attn_drop")
+        self.mlp_drop = self.drop_layer(config.proj_drop_rate, "mlp_drop")
         self.act = activation(config.act_layer)
         self.built = True
 
@@ -255,11 +255,11 @@ class ParallelScalingBlock(Block):
             query, key = self.norms[0](query), self.norms[1](key)
         value = heads_first(value, self.config.num_heads)
         tokens = heads_last(self._attend(query, key, value, training))
-        x = run_chain(self.act(x), self.drops[1])
+        x = run_chain(self.act(x), self.mlp_drop)
         return inputs + run_chain(self._join(tokens, x), *self.tail)
 
     def _attend(self, query: Any, key: Any, value: Any, training: Any) -> Any:
-        return attended(query, key, value, drop=self.drops[0], training=training)
+        return attended(query, key, value, drop=self.attn_drop, training=training)
 
     def _join(self, tokens: Any, x: Any) -> Any:
         return self.attn_out_proj(tokens) + self.mlp_out_proj(x)
@@ -279,7 +279,7 @@ class DiffParallelScalingBlock(ParallelScalingBlock, Differential):
         self.out_proj.build((None, None, width + self.config.hidden))
 
     def _attend(self, query: Any, key: Any, value: Any, training: Any) -> Any:
-        return self.differ(query, key, value, drop=self.drops[0], training=training)
+        return self.differ(query, key, value, drop=self.attn_drop, training=training)
 
     def _join(self, tokens: Any, x: Any) -> Any:
         return self.out_proj(ops.concatenate([tokens, x], axis=-1))

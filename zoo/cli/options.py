@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -42,6 +43,15 @@ class Duration(click.ParamType):
         if not found:
             self.fail(f"{value!r} is no span of time such as 12h, 30d or 2w.", param, ctx)
         return timedelta(**{_SPANS[found[2]]: int(found[1])})
+
+
+def check_writable(out: Path) -> None:
+    """Refuse an `--out` that cannot be written before the work, not after it."""
+    folder = out.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.BadParameter(
+            f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
+        )
 
 
 _SOURCE = {

@@ -133,9 +133,6 @@ class _SelfAttention(Layer):
     def make_norm(self, name: str) -> keras.layers.Layer:
         return self.child(norm_type(self.norm_layer), epsilon=self.norm_eps, name=name)
 
-    def dropout(self, rate: float, name: str) -> keras.layers.Dropout | None:
-        return self.child(keras.layers.Dropout, rate, name=name) if rate else None
-
     def build_maps(self, input_shape: Shape, qkv: int, head: int, result: int) -> None:
         """The children: `qkv` features out of the first map, heads of `head` features each.
 
@@ -149,10 +146,10 @@ class _SelfAttention(Layer):
             self.q_norm, self.k_norm = self.make_norm("q_norm"), self.make_norm("k_norm")
             for norm in (self.q_norm, self.k_norm):
                 norm.build((None, None, None, head))
-        self.weights_drop = self.dropout(self.attn_drop, "attn_drop")
+        self.weights_drop = self.drop_layer(self.attn_drop, "attn_drop")
         self.proj = self.child(Dense, width, use_bias=self.proj_bias, name="proj")
         norm = self.make_norm("norm") if self.scale_norm else None
-        self.tail = [norm, self.proj, self.dropout(self.proj_drop, "proj_drop")]
+        self.tail = [norm, self.proj, self.drop_layer(self.proj_drop, "proj_drop")]
         build_chain((*input_shape[:-1], result), *self.tail)
         self.built = True
 

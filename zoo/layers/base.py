@@ -43,6 +43,10 @@ class Layer(PlainAttributes, keras.layers.Layer):
         """Make a child layer of type `layer` under this layer's dtype policy."""
         return layer(*args, **kwargs, dtype=self.dtype_policy)
 
+    def drop_layer(self, rate: float, name: str) -> keras.layers.Dropout | None:
+        """A child that drops at this rate, for chains; None where nothing is dropped."""
+        return self.child(keras.layers.Dropout, rate, name=name) if rate else None
+
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {name: _plain(getattr(self, name)) for name in self.fields}
 

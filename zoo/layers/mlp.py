@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from zoo.layers.activation import activation
@@ -50,12 +49,13 @@ class _FeedForward(Layer):
     def after(self, width: int) -> list[Any]:
         """The layers behind the activation, whose hidden features are `width` wide."""
         norm = self.norm and self.child(norm_type(self.norm), epsilon=self.norm_eps, name="norm")
-        drops = [
-            self.child(keras.layers.Dropout, self.drop, name=f"drop{k}") if self.drop else None
-            for k in (1, 2)
-        ]
         self.fc2 = self.dense("fc2", width)
-        return [drops[0], norm, self.fc2, drops[1]]
+        return [
+            self.drop_layer(self.drop, "drop1"),
+            norm,
+            self.fc2,
+            self.drop_layer(self.drop, "drop2"),
+        ]
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.outputs or input_shape[-1])

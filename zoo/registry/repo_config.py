@@ -23,6 +23,7 @@ from zoo.registry.preprocessor_config import (
     preprocessor_from_image_spec,
 )
 from zoo.registry.registry import architecture_card
+from zoo.registry.transformers_types import MODEL_TYPES
 
 CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
@@ -115,7 +116,7 @@ def preprocessor_from_card(card: ModelCard, *, layout: str) -> dict[str, Any] | 
 def transformers_type(layout: str) -> str | None:
     """The model type of transformers that a layout belongs to: `vit.bare` to `vit`."""
     model_type = layout.partition(".")[0]
-    return model_type if model_type in transformers_config.MODEL_TYPES else None
+    return model_type if model_type in MODEL_TYPES else None
 
 
 def license_section(config: dict[str, Any]) -> dict[str, Any]:

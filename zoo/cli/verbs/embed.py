@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
 from zoo.cli.models import load
-from zoo.cli.options import FILE, json_option, model_options, source_options
+from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import print_json
 from zoo.errors import InputError
 from zoo.weights.disk import replacing
@@ -54,7 +53,7 @@ def command(
       zoo embed resnet50 cat.jpg dog.png | jq '.[0].embedding | length'
     """
     if out is not None:
-        _check_writable(out)
+        check_writable(out)
     chosen = Images(inputs)
     rows: list[tuple[str, np.ndarray]] = []
     if chosen.names and not (out and chosen.failed):
@@ -69,15 +68,6 @@ def command(
         _write(out, rows, as_json)
     if chosen.failed:
         ctx.exit(FAILED)
-
-
-def _check_writable(out: Path) -> None:
-    """Refuse a place that cannot be written before the work, not after it."""
-    folder = out.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise click.BadParameter(
-            f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
-        )
 
 
 def _write(out: Path, rows: list[tuple[str, np.ndarray]], as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
 from zoo.cli.models import load
-from zoo.cli.options import FILE, json_option, model_options, source_options
+from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import number, print_json, print_table
 from zoo.errors import InputError, OptionError
 
@@ -150,11 +149,7 @@ def _check_out(out: Path) -> None:
     """Refuse what cannot be drawn or written before the work, not after it."""
     from zoo.cli.plots import check_format, require_matplotlib
 
-    folder = out.absolute().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise click.BadParameter(
-            f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
-        )
+    check_writable(out)
     require_matplotlib()
     try:
         check_format(out)
