@@ -242,13 +242,10 @@ class WeightMap:
                 (kept_fresh.extend(match.models) if excused else missing.extend(absent))
                 continue
             arrays = match.row.operation.load([checkpoint[s] for s in match.sources])
-            for k, weight in enumerate(match.models):
-                if (fit := (adapt or {}).get(weight)) is None:
-                    continue
-                fitted = fit(arrays[k], shapes[weight])
-                if fitted is not arrays[k]:
-                    arrays[k] = fitted
-                    adapted.extend(match.sources)
+            fitted = [_fit(a, m, shapes, adapt) for a, m in zip(arrays, match.models, strict=True)]
+            if any(new is not old for new, old in zip(fitted, arrays, strict=True)):
+                arrays = fitted
+                adapted.extend(match.sources)
             if all(a.shape == shapes[m] for a, m in zip(arrays, match.models, strict=True)):
                 values.update(zip(match.models, arrays, strict=True))
             elif excused:
@@ -290,6 +287,14 @@ class WeightMap:
             return dict(known)
         declared = self._constants_of(weights).items()
         return {s: np.asarray(v) for s, v in declared if v is not None}
+
+
+def _fit(
+    array: Any, weight: str, shapes: Mapping[str, tuple[int, ...]], adapt: Mapping[str, Any] | None
+) -> Any:
+    """The array as the caller's way for this weight fits it, if there is one."""
+    fit = (adapt or {}).get(weight)
+    return array if fit is None else fit(array, shapes[weight])
 
 
 def _any_match(name: str, patterns: Iterable[str]) -> bool:
