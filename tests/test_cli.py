@@ -21,7 +21,10 @@ import zoo
 from zoo.cli import main
 from zoo.hub import Fault
 
-VERBS = ["cache", "embed", "explain", "info", "list", "lock", "predict", "pull", "save", "verify"]
+VERBS = [
+    "cache", "embed", "evaluate", "explain", "finetune", "info", "list", "lock", "predict", "pull",
+    "save", "verify",
+]  # fmt: skip
 NESTED = ["cache ls", "cache rm", "cache prune"]
 
 
@@ -72,7 +75,10 @@ def test_version(cli):
     ("arguments", "message"),
     [
         (["lst"], "There is no verb 'lst'. Did you mean 'list'?"),
-        (["xyzzy"], "There is no verb 'xyzzy'. There are cache, embed, explain, generate, hub,"),
+        (
+            ["xyzzy"],
+            "There is no verb 'xyzzy'. There are cache, embed, evaluate, explain, finetune,",
+        ),
         (["cache", "prun"], "There is no verb 'prun'. Did you mean 'prune'?"),
         (["list", "--licence", "mit"], "--license"),
         (["predict", "resnet50", "a.jpg", "--tpo", "3"], "--top"),

@@ -1,4 +1,4 @@
-"""The graph path against the host path, and the augmenting path against Pillow."""
+"""The graph path against the host path."""
 
 import functools
 import io
@@ -16,9 +16,10 @@ import tensorflow as tf
 from PIL import Image
 
 from zoo.errors import InputError
-from zoo.preprocessing.graph import _FLOAT64, TrainPreprocessor, decode
-from zoo.preprocessing.image import ImagePreprocessor, normalize
+from zoo.preprocessing.graph import _FLOAT64, decode
+from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.training import TrainPreprocessor
 
 CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"  # 640 x 427
 SMALL = ImageSpec(input_size=(48, 64), crop_pct=0.9)
@@ -386,78 +387,3 @@ def test_damaged_exif_is_passed_over(china, exif):
 def test_broken_files_are_errors(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         from_bytes(ImagePreprocessor(SMALL))(data)
-
-
-# Training
-
-
-@pytest.fixture(scope="module")
-def train():
-    return ImagePreprocessor(SMALL).train
-
-
-def test_train_is_a_crop_resize_and_flip(china, train):
-    seen = set()
-    for seed in range(12):
-        top, left, height, width = box_of(train, china, seed)
-        crop = china.crop((left, top, left + width, top + height))
-        pixels = np.asarray(crop.resize((64, 48), Image.Resampling.BICUBIC))
-        both = [normalize(p, SMALL) for p in (pixels, pixels[:, ::-1])]
-        result = train(np.asarray(china), [7, seed]).numpy()
-        flips = [np.array_equal(result, expected) for expected in both]
-        assert sum(flips) == 1
-        seen.add(flips[1])
-    assert seen == {True, False}
-
-
-def box_of(train, image, seed):
-    box_seed = tf.random.split([7, seed])[0]
-    width, height = (tf.constant(float(edge), tf.float64) for edge in image.size)
-    return [int(v) for v in train._box(height, width, box_seed)]
-
-
-def test_boxes_keep_their_bounds(china, train):
-    boxes = np.array([box_of(train, china, seed) for seed in range(300)])
-    top, left, height, width = boxes.T
-    assert (boxes[:, :2] >= 0).all()
-    assert (top + height <= 427).all()
-    assert (left + width <= 640).all()
-    share, ratio = height * width / (427 * 640), width / height
-    assert 0.078 < share.min() < 0.15
-    assert 0.8 < share.max() <= 1
-    assert 0.74 < ratio.min() < 0.8
-    assert 1.25 < ratio.max() < 1.35
-    assert len(np.unique(top)) > 100
-
-
-@pytest.mark.parametrize(
-    ("size", "box"), [((900, 30), [0, 430, 30, 40]), ((30, 900), [430, 0, 40, 30])]
-)
-def test_images_that_no_draw_fits_give_their_centre(size, box):
-    train = TrainPreprocessor(SMALL, scale=(0.9, 1.0))
-    assert box_of(train, Image.new("RGB", size), 0) == box
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1)])
-def test_train_takes_any_size(train, size):
-    assert train(noise(*size, 3), [0, 1]).shape == (48, 64, 3)
-
-
-def test_train_is_deterministic_in_tf_data(train):
-    def dataset(seed):
-        ds = tf.data.Dataset.from_tensors(encoded(Image.fromarray(noise(60, 80, 3)))).repeat(6)
-        ds = ds.enumerate().map(lambda i, data: train.from_bytes(data, [seed, i]), 2)
-        assert ds.element_spec.shape.as_list() == [48, 64, 3]
-        return ds
-
-    def epoch(ds):
-        return [image.tobytes() for image in ds.as_numpy_iterator()]
-
-    first = dataset(seed=1)
-    assert epoch(first) == epoch(first)
-    assert len({*epoch(first), *epoch(dataset(seed=2))}) == 12
-
-
-def test_train_without_a_seed_varies(china, train):
-    ds = tf.data.Dataset.from_tensors(np.asarray(china)).repeat(4).map(train)
-    assert len({image.tobytes() for image in ds.as_numpy_iterator()}) == 4

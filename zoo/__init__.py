@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from zoo import errors as errors
+    from zoo.finetuning import FinetuneResult as FinetuneResult
+    from zoo.finetuning import evaluate as evaluate
+    from zoo.finetuning import finetune as finetune
     from zoo.loading import load as load
     from zoo.locking import lock as lock
     from zoo.model import Model as Model
@@ -29,6 +32,9 @@ __getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "errors": "zoo.errors",
+        "evaluate": "zoo.finetuning",
+        "finetune": "zoo.finetuning",
+        "FinetuneResult": "zoo.finetuning",
         "info": "zoo.registry.registry",
         "list_architectures": "zoo.registry.registry",
         "list_models": "zoo.registry.registry",

@@ -35,6 +35,7 @@ class _Loader:
         if _FINDER in sys.meta_path:
             sys.meta_path.remove(_FINDER)
         importlib.import_module("zoo.model")
+        importlib.import_module("zoo.finetuning.optimizer")
         families = importlib.import_module("zoo.architectures")
         for family in pkgutil.iter_modules(families.__path__, "zoo.architectures."):
             importlib.import_module(family.name)

@@ -87,6 +87,10 @@ class TaskError(ZooError, TypeError):
     """A verb that the model's task does not have."""
 
 
+class TrainingError(ZooError, ArithmeticError):
+    """A training run that cannot go on: its loss is no number any more."""
+
+
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
     """The up to `n` entries of `names` most like `name`, best first."""
     by_lower: dict[str, str] = {}

@@ -152,21 +152,14 @@ def assemble(
     No paths: fresh random weights.
     """
     checkpoint = open_checkpoint(paths) if paths else None
-    _check_wishes(card, family, wishes)
-    config = _configure(card, family, wishes)
-    if family.suited is not None and checkpoint is not None:
-        config = family.suited(config, checkpoint)
-    record = _record(card, family, config, wishes)
-    policy = _policy(dtype, checkpoint)
-    with dtype_scope(policy):
-        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    model, config = _uninitialized(card, family, wishes, _policy(dtype, checkpoint), checkpoint)
     if checkpoint is None:
         initialize(model, {})
         report = LoadReport(fresh=tuple(named_weights(model)))
         model.attach(dataclasses.replace(model.record, report=report))
         return model
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
-    layout = family.layout_of(record.layout, checkpoint, shapes)
+    layout = family.layout_of(model.record.layout, checkpoint, shapes)
     resolution = family.layouts[layout].resolve(
         checkpoint,
         shapes,
@@ -178,6 +171,59 @@ def assemble(
     record = dataclasses.replace(model.record, layout=layout)
     model.attach(_loaded(record, checkpoint, resolution, paths, files))
     return model
+
+
+def rebuild(
+    model: Model, *, labels: Sequence[str] | None = None, dtype: str | None = None, **options: Any
+) -> Model:
+    """The same network once more, with copies of the weights; the model stays as it is.
+
+    Args:
+        model: from `load`, with its whole network.
+        labels: names of the classes. Where they are not the model's own, the head is fresh.
+        dtype: a Keras policy's name; None keeps the model's.
+        options: fields of the family's config, such as `drop_path_rate`.
+
+    Raises:
+        OptionError: as `load`.
+    """
+    card, record = model.record.card, model.record
+    family = registry.import_family(card.family)
+    fresh = labels is not None and tuple(labels) != model.labels
+    wishes = Wishes(labels=tuple(labels) if labels is not None and fresh else None, config=options)
+    policy = model.dtype_policy if dtype is None else _policy(dtype, None)
+    twin, _ = _uninitialized(card, family, wishes, policy)
+    heads = tuple(f"{head}." for head in family.heads) if fresh else ()
+    shapes = {name: weight.shape for name, weight in named_weights(twin).items()}
+    kept = {
+        name: np.asarray(weight)
+        for name, weight in named_weights(model).items()
+        if name in shapes and not name.startswith(heads)
+    }
+    initialize(twin, kept)
+    report = dataclasses.replace(record.report, fresh=tuple(sorted(set(shapes) - set(kept))))
+    twin.attach(
+        dataclasses.replace(record, card=twin.record.card, task=twin.record.task, report=report)
+    )
+    return twin
+
+
+def _uninitialized(
+    card: ModelCard,
+    family: Architecture,
+    wishes: Wishes,
+    policy: keras.DTypePolicy,
+    checkpoint: Checkpoint | None = None,
+) -> tuple[Model, Any]:
+    """The model of a card with a caller's wishes, its weights without values, and its config."""
+    _check_wishes(card, family, wishes)
+    config = _configure(card, family, wishes)
+    if family.suited is not None and checkpoint is not None:
+        config = family.suited(config, checkpoint)
+    record = _record(card, family, config, wishes)
+    with dtype_scope(policy):
+        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    return model, config
 
 
 def _check_wishes(card: ModelCard, family: Architecture, wishes: Wishes) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hub_fixtures import MEMBER
 from image_models import shake
 from reference import Widened, assert_same_bits, outputs, relative_error, timm, torch
+from sklearn.datasets import load_digits
 
 import zoo
 from zoo.publishing import publish
@@ -126,3 +127,29 @@ def test_transformers_loads_what_zoo_published(hub, tmp_path):
         exact = reference.double()(pixels).logits.numpy()
     assert relative_error(theirs, exact) < 1e-12
     assert any(request.path.endswith("/model.safetensors") for request in hub.requests)
+
+
+@pytest.mark.parametrize(("name", "strategy"), [("test_resnet", "full"), ("test_vit", "gradual")])
+def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, name, strategy):
+    digits = load_digits()
+    rows = np.concatenate([np.flatnonzero(digits.target == k)[:20] for k in (0, 1, 7)])
+    pictures = [np.uint8(image * 255 / 16) for image in digits.images[rows]]
+    names = np.array(["none", "one", "", "", "", "", "", "seven"])[digits.target[rows]].tolist()
+    result = zoo.finetune(
+        zoo.load(name, pretrained=False, input_size=64 if name == "test_resnet" else None),
+        (pictures, names),
+        strategy=strategy,
+        epochs=8,
+        batch_size=8,
+        learning_rate=5e-3,
+        augment="none",
+        output=tmp_path / "run",
+    )
+    assert result.metrics.accuracy > 0.5
+    publish(tmp_path / "run", "acme/tuned", endpoint=hub.url, token=MEMBER, license="mit")
+    x = result.model.preprocess(pictures)
+    theirs, said, _ = in_reference(TIMM, hub, "acme/tuned", x, tmp_path)
+    ours = np.asarray(result.model(x))
+    assert relative_error(ours, theirs) < 1e-4
+    assert (ours.argmax(-1) == theirs.argmax(-1)).all()
+    assert said == [3, [3, *result.model.card.preprocessing.input_size], ["none", "one", "seven"]]

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.architectures.base import Architecture, Graph
+from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
 from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
@@ -149,4 +149,5 @@ FAMILY = Architecture(
         "salesforce": _layout("", "", "rnns.*.module.weight_hh_l0_raw"),
         "fastai": _layout("0.", "1.", "0.rnns.*.weight_hh_l0_raw", "0.encoder_dp.emb.weight"),
     },
+    groups=LayerGroups(patterns=(r"encoder\.", r"rnns\.(\d+)\.")),
 )

@@ -50,6 +50,23 @@ class Graph:
         return [self.as_map(feature.name, tensor) for feature, tensor in self.features]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerGroups:
+    """How deep each weight of a network lies, for learning rates that fall towards the input.
+
+    Attributes:
+        patterns: regular expressions, from the input on, for the beginning of a weight's name. A
+            weight belongs to the first that matches, and there to the numbers that it captures,
+            the first of which counts the stages. What none matches lies deepest: the head.
+        end: of weights that belong to the last of these groups, such as the norm after all blocks.
+        no_decay: of weights that have several axes and yet no weight decay.
+    """
+
+    patterns: tuple[str, ...] = ()
+    end: str | None = None
+    no_decay: str | None = None
+
+
 # An array of a file and the shape of the model's weight -> the weight; the array itself if it fits.
 Adapt = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
@@ -77,6 +94,7 @@ class Architecture:
         own_layout: the layout of an architecture that is none of the first layout's library.
         suited: the config of a file with these tensors, for what configs do not tell.
         hints: what to do about a weight that does not fit, by name.
+        groups: the order of the layers, for fine-tuning; without it all weights are one group.
     """
 
     name: str
@@ -95,6 +113,7 @@ class Architecture:
     own_layout: Callable[[str, Any], str | None] | None = None
     suited: Callable[[Any, Collection[str]], Any] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
+    groups: LayerGroups = LayerGroups()
 
     def read_config(self, data: Mapping[str, Any], *, origin: str) -> Any:
         """Make the config from plain data, strictly.

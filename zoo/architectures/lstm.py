@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from zoo.architectures.base import Architecture, Graph
+from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
 from zoo.layers.base import choose
 from zoo.layers.embedding import Embedding
@@ -189,4 +189,5 @@ FAMILY = Architecture(
     embedding="pool",
     task=lambda config: TASKS[config.head],
     spec=spec_of,
+    groups=LayerGroups(patterns=(r"encoder\.", r"rnn\.\w+_l(\d+)")),
 )

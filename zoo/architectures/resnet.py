@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from zoo.architectures.base import Architecture, Feature, Graph
+from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
 from zoo.layers.activation import Activation, activation
 from zoo.layers.base import (
     Layer,
@@ -428,4 +428,5 @@ FAMILY = Architecture(
     first_conv=lambda config: "conv1.0" if "deep" in config.stem_type else "conv1",
     flatten=("block_args",),
     no_maths=("zero_init_last", "drop_block_rate"),
+    groups=LayerGroups(patterns=(r"conv1\.|bn1\.|maxpool\.", r"layer(\d+)\.(\d+)\.")),
 )

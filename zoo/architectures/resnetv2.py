@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from zoo.architectures.base import Architecture, Feature, Graph
+from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
 from zoo.layers.activation import Activation, activation
 from zoo.layers.base import (
     Layer,
@@ -342,4 +342,8 @@ FAMILY = Architecture(
     embedding="head.global_pool",
     first_conv=lambda config: "stem.conv1" if _is_deep(config) else "stem.conv",
     no_maths=("zero_init_last",),
+    groups=LayerGroups(
+        patterns=(r"stem\.", r"stages\.(\d+)\.blocks\.(\d+)\."),
+        end=r"norm\.",
+    ),
 )

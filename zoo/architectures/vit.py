@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.architectures.base import Adapt, Architecture, Feature, Graph
+from zoo.architectures.base import Adapt, Architecture, Feature, Graph, LayerGroups
 from zoo.architectures.vit_blocks import BLOCKS, Block, BlockOptions
 from zoo.architectures.vit_layouts import LAYOUTS
 from zoo.errors import ConfigError
@@ -290,4 +290,9 @@ FAMILY = Architecture(
         "resampled."
     },
     no_maths=("weight_init", "fix_init"),
+    groups=LayerGroups(
+        patterns=(r"embeddings\.|patch_embed\.|norm_pre\.", r"blocks\.(\d+)\."),
+        end=r"norm\.",
+        no_decay=r"embeddings\.",
+    ),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from zoo.errors import AccessError, DownloadError, InputError, NotFoundError, ZooError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+Verb = Callable[[list[str]], Iterable[Any]]  # of some inputs, a result for each
 _UNREADABLE = (InputError, NotFoundError, AccessError, DownloadError)
 
 
@@ -34,32 +35,30 @@ class Inputs:
         self.failed = 0
         self.names = [name for entry in inputs for name in self._expanded(entry)]
 
-    def through(
-        self, verb: Callable[[list[str]], Iterable[Any]], batch_size: int
-    ) -> Iterator[tuple[str, Any]]:
+    def through(self, verb: Verb, batch_size: int, at_once: int = 1) -> Iterator[tuple[str, Any]]:
         """Each input that can be read, and what `verb` gives for it.
 
         Args:
             verb: takes a list of inputs, gives one result for each.
-            batch_size: inputs for one call; after a failure the batch is done one by one.
+            batch_size: inputs of a batch.
+            at_once: batches for one call; after a failure they are done one by one, and the inputs
+                of one that fails again, too.
         """
-        for start in range(0, len(self.names), batch_size):
-            batch = self.names[start : start + batch_size]
-            try:
-                yield from zip(batch, verb(batch), strict=True)
-            except _UNREADABLE:
-                yield from self._one_by_one(batch, verb)
+        sizes = sorted({batch_size * at_once, batch_size, 1}, reverse=True)
+        yield from self._pieces(self.names, verb, sizes)
 
-    def _one_by_one(
-        self, batch: list[str], verb: Callable[[list[str]], Iterable[Any]]
+    def _pieces(
+        self, names: list[str], verb: Verb, sizes: Sequence[int]
     ) -> Iterator[tuple[str, Any]]:
-        for name in batch:
+        for start in range(0, len(names), sizes[0]):
+            piece = names[start : start + sizes[0]]
             try:
-                (result,) = verb([name])
+                yield from zip(piece, verb(piece), strict=True)
             except _UNREADABLE as error:
-                self._report(error)
-            else:
-                yield name, result
+                if len(piece) > 1:
+                    yield from self._pieces(piece, verb, sizes[1:])
+                else:
+                    self._report(error)
 
     def _expanded(self, entry: str) -> list[str]:
         path = Path(entry)

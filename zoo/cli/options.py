@@ -45,12 +45,12 @@ class Duration(click.ParamType):
         return timedelta(**{_SPANS[found[2]]: int(found[1])})
 
 
-def check_writable(out: Path) -> None:
-    """Refuse an `--out` that cannot be written before the work, not after it."""
+def check_writable(out: Path, option: str = "--out") -> None:
+    """Refuse a file that cannot be written before the work, not after it."""
     folder = out.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise click.BadParameter(
-            f"{out} is no file in a folder that is there and may be written.", param_hint="--out"
+            f"{out} is no file in a folder that is there and may be written.", param_hint=option
         )
 
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from zoo.errors import InputError, OptionError
-from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,46 +20,6 @@ _WIDE = 90  # characters of a line of a title
 _HEAT = "plasma"
 _OPACITY, _PALE = 0.55, 0.6  # of heat over a picture, and of white over what was not seen
 _WAVE, _LINE, _SPEECH, _THRESHOLD = "#5f6b7a", "#0b5cad", "#ffe3a6", "#b3261e"
-
-
-def require_matplotlib() -> None:
-    """Raise `OptionError` where matplotlib is not installed, before any work is done."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise OptionError(
-            'Pictures need matplotlib, which is not installed: pip install "tfzoo[plots]"'
-        ) from error
-
-
-def check_format(path: Path) -> None:
-    """Raise `InputError` where matplotlib knows no format of the file's suffix."""
-    from matplotlib.figure import Figure
-
-    _format(Figure(), path)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the file's suffix names.
-
-    Raises:
-        InputError: matplotlib knows no such format.
-        DiskError: the file cannot be written.
-    """
-    kind = _format(figure, path)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=120)
-
-
-def _format(figure: Figure, path: Path) -> str:
-    kinds = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in kinds:
-        raise InputError(
-            f"{path} names no format of a picture; its suffix should be one of "
-            f"{', '.join(sorted(kinds))}."
-        )
-    return kind
 
 
 def speech_figure(

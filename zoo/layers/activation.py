@@ -11,11 +11,12 @@ from typing import Any
 from keras import ops
 
 from zoo.layers.base import Layer, Shape, choose, register
+from zoo.layers.kernels import activation as kernels
 
 
 def gelu(x):
     """x times the normal distribution function, by erf (Hendrycks & Gimpel, arXiv:1606.08415)."""
-    return x * 0.5 * (1 + ops.erf(x * 0.7071067811865476))
+    return kernels.gelu(x)
 
 
 def gelu_tanh(x):

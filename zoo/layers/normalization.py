@@ -8,6 +8,12 @@ import keras
 from keras import ops
 
 from zoo.layers.base import Layer, PlainAttributes, Shape, choose, register
+from zoo.layers.kernels.normalization import (
+    fused_batch_norm,
+    has_fused_batch_norm,
+    has_own_layer_norm,
+    layer_norm,
+)
 
 
 @register
@@ -20,6 +26,22 @@ class BatchNorm(PlainAttributes, keras.layers.BatchNormalization):
 
     def __init__(self, *, epsilon: float = 1e-5, momentum: float = 0.9, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, momentum=momentum, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        learns = training and self.trainable and mask is None
+        if not (learns and self._is_usual and has_fused_batch_norm(inputs)):
+            return super().call(inputs, training=training, mask=mask)
+        outputs, *moments = fused_batch_norm(inputs, self.gamma, self.beta, self.epsilon)
+        for running, batch in zip((self.moving_mean, self.moving_variance), moments, strict=True):
+            before = ops.cast(running, batch.dtype)
+            running.assign(before * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+    @property
+    def _is_usual(self) -> bool:
+        """Whether no option of Keras's is on that the fused kernel does not know."""
+        last = self.axis in (-1, 3)
+        return last and self.scale and self.center and not (self.synchronized or self.renorm)
 
 
 @register
@@ -36,6 +58,15 @@ class LayerNorm(PlainAttributes, keras.layers.LayerNormalization):
 
     def __init__(self, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(epsilon=epsilon, **kwargs)
+
+    def call(self, inputs, training=None):
+        wide = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        usual = self.scale and self.center and not self.rms_scaling
+        last = tuple(self.axis) in ((-1,), (len(inputs.shape) - 1,))
+        if not (training and usual and last and has_own_layer_norm(wide)):
+            return super().call(inputs)
+        outputs = layer_norm(wide, self.gamma, self.beta, self.epsilon)
+        return ops.cast(outputs, self.compute_dtype)
 
 
 @register

@@ -33,11 +33,10 @@ _BITS = 22  # of the fixed-point weights
 _LOW_BITS = 12  # of which the lower half
 _TALL_FIRST = int(PIL.__version__.split(".")[0]) >= 13
 _BLOCK = 32  # new rows that are computed together
-_CROP_DRAWS = 10
 
 
 # There is no Python control flow to convert, and looking for it would take seconds.
-_traced_as_it_is = tf.autograph.experimental.do_not_convert
+traced_as_it_is = tf.autograph.experimental.do_not_convert
 
 
 def _divide(x: Any, y: Any) -> tf.Tensor:
@@ -61,7 +60,7 @@ class GraphPreprocessor:
     spec: ImageSpec
     exif: bool = True
 
-    @_traced_as_it_is
+    @traced_as_it_is
     def __call__(self, images: Any) -> tf.Tensor:
         """Preprocess uint8 [h, w, c] or [n, h, w, c] into float32 [..., height, width, channels].
 
@@ -70,21 +69,25 @@ class GraphPreprocessor:
         Raises:
             InputError: another dtype, rank or number of channels.
         """
-        images = _with_channels(_checked(images, ranks=(3, 4)), self.spec)
+        return _normalized(self.pixels(images), self.spec)
+
+    @traced_as_it_is
+    def pixels(self, images: Any) -> tf.Tensor:
+        """What a call gives before it normalises: int32 pixels 0 to 255, red first."""
+        images = with_channels(checked(images, ranks=(3, 4)), self.spec)
         if images.shape.rank == 3:
-            return self(images[None])[0]
-        resized = self.spec.resized_size(*_size(images), _FLOAT64)
+            return self.pixels(images[None])[0]
+        resized = self.spec.resized_size(*image_size(images), _FLOAT64)
         height, width = (tf.cast(edge, tf.float64) for edge in resized)
         top, left = self.spec.crop_offset(height, width, _FLOAT64)
         rows, columns = (tf.range(edge, dtype=tf.float64) for edge in self.spec.input_size)
         rows, columns = top + rows, left + columns
-        pixels = _resample(images, rows, columns, (height, width), self.spec.interpolation)
+        pixels = resample(images, rows, columns, (height, width), self.spec.interpolation)
         inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
         fill = tf.constant(self.spec.fill, tf.int32)
-        pixels = tf.where(inside[:, :, None], tf.cast(pixels, tf.int32), fill)
-        return _normalized(pixels, self.spec)
+        return tf.where(inside[:, :, None], tf.cast(pixels, tf.int32), fill)
 
-    @_traced_as_it_is
+    @traced_as_it_is
     def from_bytes(self, data: Any) -> tf.Tensor:
         """Decode and preprocess the bytes of image files.
 
@@ -101,80 +104,10 @@ class GraphPreprocessor:
         return tf.map_fn(self.from_bytes, data, fn_output_signature=tf.TensorSpec(shape))
 
 
-@dataclass(frozen=True)
-class TrainPreprocessor:
-    """The augmenting preprocessing of training: a random resized crop and a horizontal flip.
-
-    The crop is that of Szegedy et al. 2014 (https://arxiv.org/abs/1409.4842), drawn as torchvision
-    draws it; resize and normalisation are those of evaluation.
-
-    Args:
-        spec: input size, interpolation and normalisation.
-        exif: turn decoded files upright.
-        scale: least and greatest share of the image's area that the crop takes.
-        ratio: least and greatest ratio of the crop's width to its height.
-        flip: probability of the flip.
-    """
-
-    spec: ImageSpec
-    exif: bool = True
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-
-    @_traced_as_it_is
-    def __call__(self, image: Any, seed: Any = None) -> tf.Tensor:
-        """Augment and preprocess one image.
-
-        Args:
-            image: uint8 [h, w, c].
-            seed: int [2]: the same seed gives the same result. None draws a new one each time.
-
-        Returns:
-            float32 [height, width, channels].
-
-        Raises:
-            InputError: another dtype, rank or number of channels.
-        """
-        image = _with_channels(_checked(image, ranks=(3,)), self.spec)
-        if seed is None:
-            seed = tf.random.uniform([2], maxval=2**31 - 1, dtype=tf.int32)
-        box_seed, flip_seed = tf.unstack(tf.random.split(seed))
-        top, left, height, width = self._box(*_size(image), box_seed)
-        crop = image[top : top + height, left : left + width]
-        rows, columns = (tf.range(edge, dtype=tf.float64) for edge in self.spec.input_size)
-        resized = tuple(tf.constant(edge, tf.float64) for edge in self.spec.input_size)
-        pixels = _resample(crop[None], rows, columns, resized, self.spec.interpolation)[0]
-        flipped = tf.random.stateless_uniform([], flip_seed) < self.flip
-        return _normalized(tf.where(flipped, pixels[:, ::-1], pixels), self.spec)
-
-    @_traced_as_it_is
-    def from_bytes(self, data: Any, seed: Any = None) -> tf.Tensor:
-        """Decode, augment and preprocess the bytes of one image file, a string tensor []."""
-        return self(decode(data, self.exif, self.spec.alpha), seed)
-
-    def _box(self, height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
-        """Top, left, height and width, int32: the first of ten draws that fits, else the centre."""
-        draws = tf.random.stateless_uniform([4, _CROP_DRAWS], seed, dtype=tf.float64)
-        area = height * width * (self.scale[0] + draws[0] * (self.scale[1] - self.scale[0]))
-        low, high = (math.log(ratio) for ratio in self.ratio)
-        ratio = tf.exp(low + draws[1] * (high - low))
-        nearest = tf.clip_by_value(width / height, *self.ratio)  # the centre: always fits
-        heights = tf.concat([tf.sqrt(area / ratio), [tf.minimum(height, width / nearest)]], 0)
-        widths = tf.concat([tf.sqrt(area * ratio), [tf.minimum(width, height * nearest)]], 0)
-        sizes = tf.math.rint(tf.stack([heights, widths]))
-        free = tf.stack([height, width])[:, None] - sizes
-        fits = tf.reduce_all((free >= 0) & (sizes >= 1), axis=0)
-        offsets = tf.floor(tf.pad(draws[2:], [[0, 0], [0, 1]]) * (free + 1))
-        offsets = tf.where(tf.range(_CROP_DRAWS + 1) < _CROP_DRAWS, offsets, tf.floor(free / 2))
-        boxes = tf.cast(tf.concat([offsets, sizes], 0), tf.int32)
-        return tf.unstack(tf.gather(boxes, tf.argmax(tf.cast(fits, tf.int32)), axis=1))
-
-
 # Pixels
 
 
-def _checked(images: Any, ranks: tuple[int, ...]) -> tf.Tensor:
+def checked(images: Any, ranks: tuple[int, ...]) -> tf.Tensor:
     images = tf.convert_to_tensor(images)
     if images.dtype != tf.uint8 or images.shape.rank not in ranks:
         shapes = " or ".join("[n, h, w, c]" if rank == 4 else "[h, w, c]" for rank in ranks)
@@ -185,14 +118,14 @@ def _checked(images: Any, ranks: tuple[int, ...]) -> tf.Tensor:
     return images
 
 
-def _size(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def image_size(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Height and width, float64: constants, and all that follows from them, where known."""
     known, dynamic = images.shape, tf.shape(images)
     height, width = (dynamic[a] if known[a] is None else known[a] for a in (-3, -2))
     return tf.cast(height, tf.float64), tf.cast(width, tf.float64)
 
 
-def _with_channels(images: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
+def with_channels(images: tf.Tensor, spec: ImageSpec) -> tf.Tensor:
     """As Pillow's `convert` between grey, RGB and RGBA."""
     channels, found = spec.channels, images.shape[-1]
     if found is None or found == channels:
@@ -236,7 +169,7 @@ class _Filters(NamedTuple):
     weights: tf.Tensor
 
 
-def _resample(
+def resample(
     images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor, resized: tuple, interpolation: str
 ) -> tf.Tensor:
     """Pixels of the images resized to `resized`, at `rows` x `columns`.
@@ -252,7 +185,7 @@ def _resample(
     Returns:
         uint8 [n, r, s, c].
     """
-    height, width = _size(images)
+    height, width = image_size(images)
     down = _filters(height, rows, resized[0], interpolation)
     across = _filters(width, columns, resized[1], interpolation)
     loss_y, loss_x = height - resized[0], width - resized[1]

@@ -26,7 +26,8 @@ from zoo.errors import AccessError, DownloadError, InputError, NotFoundError
 from zoo.preprocessing.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from zoo.preprocessing.graph import GraphPreprocessor, TrainPreprocessor
+    from zoo.preprocessing.graph import GraphPreprocessor
+    from zoo.preprocessing.training import TrainPreprocessor
 
 ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
 
@@ -119,7 +120,7 @@ class ImagePreprocessor:
     @property
     def train(self) -> TrainPreprocessor:
         """The augmenting preprocessing of training, in TensorFlow ops, for `ds.map`."""
-        from zoo.preprocessing.graph import TrainPreprocessor
+        from zoo.preprocessing.training import TrainPreprocessor
 
         return TrainPreprocessor(self.spec, exif=self.exif)
 

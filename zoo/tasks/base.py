@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -14,6 +17,8 @@ from zoo.errors import TaskError, ZooError
 
 if TYPE_CHECKING:
     from zoo.model import Model
+
+AHEAD = 2  # batches that are prepared while the model runs another
 
 # Compiled forward passes. Not attributes of the models: Keras would track and export them.
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -65,14 +70,51 @@ class Task:
         """The loss that `compile` takes when none is given; None where there is no natural one."""
         return None
 
-    def batches(self, inputs: Any, batch_size: int, verb: str) -> Iterator[Any]:
-        """Cut inputs into batches; long work shows a progress bar on a terminal."""
+    def batches(
+        self,
+        inputs: Any,
+        batch_size: int,
+        verb: str,
+        prepare: Callable[[Any], Any] | None = None,
+    ) -> Iterator[Any]:
+        """Cut inputs into batches; long work shows a progress bar on a terminal.
+
+        Args:
+            prepare: what is done to each batch, a few of them ahead of the caller, in a thread.
+        """
         if batch_size < 1:
             raise ZooError(f"batch_size must be at least 1; got {batch_size}.")
         starts = range(0, len(inputs), batch_size)
+        batches: Generator[Any] = (inputs[start : start + batch_size] for start in starts)
+        if prepare is not None and len(starts) == 1:
+            batches = (prepare(batch) for batch in batches)  # nothing to be ahead of
+        elif prepare is not None:
+            batches = _ahead(prepare, batches)
         silent = True if len(starts) < 8 else None  # None: tqdm decides by the terminal
-        for start in tqdm(starts, desc=verb, unit="batch", disable=silent, leave=False):
-            yield inputs[start : start + batch_size]
+        with closing(batches) as ready:
+            yield from tqdm(
+                ready, total=len(starts), desc=verb, unit="batch", disable=silent, leave=False
+            )
+
+
+def _ahead(prepare: Callable[[Any], Any], batches: Iterable[Any]) -> Generator[Any]:
+    """`prepare(batch)` for one batch after the other, at most `AHEAD` of them before their turn.
+
+    An error comes when it is its batch's turn. Nothing runs any more when the generator has ended,
+    for whatever reason.
+    """
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(1, "prepare") as thread:
+        try:
+            for batch in batches:
+                waiting.append(thread.submit(prepare, batch))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def compiled(model: keras.Model, outputs: Any = None, key: str = "outputs") -> Any:

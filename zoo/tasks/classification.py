@@ -38,10 +38,13 @@ class HostTask(Task):
     def outputs(
         self, inputs: Any, batch_size: int, verb: str, tensor: Any = None, key: str = "outputs"
     ) -> Iterator[np.ndarray]:
-        """What the model gives for each batch of the inputs; see `compiled` for `tensor`."""
+        """What the model gives for each batch of the inputs; see `compiled` for `tensor`.
+
+        The next batches are prepared while the model runs one.
+        """
         preprocess, forward = self.preprocess, compiled(self.model, tensor, key)
-        for batch in self.batches(self.items(inputs), batch_size, verb):
-            yield np.asarray(forward(preprocess(batch)))
+        for x in self.batches(self.items(inputs), batch_size, verb, preprocess):
+            yield np.asarray(forward(x))
 
     def known_labels(self) -> tuple[str, ...]:
         """The names of the classes.

@@ -92,6 +92,11 @@ def url_cache(source: Source) -> Path:
     return _own_cache(source) / "urls"
 
 
+def feature_cache() -> Path:
+    """The folder of features that fine-tuning computed and keeps."""
+    return _own_cache(Source()) / "features"
+
+
 def is_offline(source: Source) -> bool:
     """Whether the source, else the environment, forbids the network."""
     if source.offline is not None:

@@ -147,7 +147,7 @@ class Finding:
 
 def _check_out(out: Path) -> None:
     """Refuse what cannot be drawn or written before the work, not after it."""
-    from zoo.cli.plots import check_format, require_matplotlib
+    from zoo.figures import check_format, require_matplotlib
 
     check_writable(out)
     require_matplotlib()
@@ -200,7 +200,8 @@ def _pixels(picture: Image.Image) -> np.ndarray:
 
 
 def _draw(found: list[tuple[str, Finding]], out: Path) -> None:
-    from zoo.cli.plots import HeatRow, heat_figure, save_figure
+    from zoo.cli.plots import HeatRow, heat_figure
+    from zoo.figures import save_figure
 
     rows = [
         HeatRow(

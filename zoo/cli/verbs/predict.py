@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -14,19 +15,28 @@ from click.core import ParameterSource
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, Inputs, Recordings, progress
 from zoo.cli.models import load
-from zoo.cli.options import FILE, json_option, model_options, source_options
-from zoo.cli.output import print_json, print_table
+from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
+from zoo.cli.output import number, print_json, print_table
 from zoo.errors import InputError, NotFoundError, OptionError, TaskError, ZooError
+from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:
     from zoo.model import Model
 
 Results = Iterator[tuple[str, Any]]
+_AT_ONCE = 16  # batches for one call, so that pictures are decoded while the model runs
 
 
 @click.command("predict", cls=Verb)
 @click.argument("name")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option(
+    "--batch",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="The images of a folder, many at a time, into the table of --out.",
+)
+@click.option("--out", type=FILE, metavar="FILE.csv", help="Table that --batch writes.")
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes each (images)."
 )
@@ -53,6 +63,8 @@ def command(
     ctx: click.Context,
     name: str,
     inputs: tuple[str, ...],
+    batch: str | None,
+    out: Path | None,
     labels: Path | None,
     as_json: bool,
     **options: Any,
@@ -68,9 +80,14 @@ def command(
       zoo predict resnet50 cat.jpg dog.png
       zoo predict resnet50 photos/ --top 1 --json > predictions.json
       zoo predict ./my_checkpoint photo.jpg --labels classes.txt
+      zoo predict resnet50 --batch photos/ --out predictions.csv
       zoo predict silero_vad talk.wav --plot talk.png
     """
+    _check_arguments(inputs, batch, out, as_json)
     own = {key: options.pop(key) for key in ("top", "threshold", "plot", "batch_size")}
+    if batch is not None and out is not None:
+        failed = _write_table(name, batch, out, own, _load(name, labels, options))
+        ctx.exit(FAILED if failed else 0)
     chosen = _media(name, inputs, options)(inputs)
     kind = IMAGES
     results: Results = iter(())
@@ -90,6 +107,40 @@ def command(
             click.echo()
     if chosen.failed:
         ctx.exit(FAILED)
+
+
+def _check_arguments(
+    inputs: tuple[str, ...], batch: str | None, out: Path | None, as_json: bool
+) -> None:
+    if (batch is None) != (out is None):
+        raise click.UsageError("--batch and --out go together: a folder, and the table to write.")
+    if batch is None and not inputs:
+        raise click.UsageError("Missing argument 'INPUT...', or --batch FOLDER --out FILE.csv.")
+    if batch is not None and inputs:
+        raise click.UsageError("INPUT... and --batch do not go together.")
+    if out is not None:
+        if as_json:
+            raise click.UsageError("--out writes a table; leave out --json.")
+        check_writable(out)
+
+
+def _write_table(name: str, folder: str, out: Path, own: Mapping[str, Any], model: Model) -> int:
+    """Write what is on the images of a folder. Returns how many could not be read."""
+    if _kind_of(model) is not IMAGES:
+        raise OptionError(f"--batch is for images, which {name!r} does not read.")
+    images, size = Images([folder]), own["batch_size"]
+    verb = partial(model.classify, top=own["top"], batch_size=size)
+    written = 0
+    with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("image", "rank", "label", "index", "score"))
+        results = images.through(verb, size, at_once=_AT_ONCE)
+        for image, predictions in progress(results, len(images.names)):
+            for rank, p in enumerate(predictions, 1):
+                table.writerow((image, rank, p.label, p.index, f"{p.score:.6f}"))
+            written += 1
+    click.echo(f"{out}: {number(written, 'image')}")
+    return images.failed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +196,7 @@ class _Speech:
 
 
 def _find_speech(model: Model, recordings: Inputs, options: Mapping[str, Any]) -> Results:
-    from zoo.cli.plots import require_matplotlib
+    from zoo.figures import require_matplotlib
 
     plot, threshold = options["plot"], options["threshold"]
     if plot is not None:
@@ -162,7 +213,8 @@ def _find_speech(model: Model, recordings: Inputs, options: Mapping[str, Any]) -
 
 
 def _speech(model: Model, name: str, threshold: float, plot: Path | None) -> _Speech:
-    from zoo.cli.plots import save_figure, speech_figure
+    from zoo.cli.plots import speech_figure
+    from zoo.figures import save_figure
 
     task: Any = model.task
     spec = model.preprocess.spec

@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Check a model, and publish it on a hub or into a folder.
 
-    NAME is a model as for the other verbs; of a folder, the files are published as they are.
+    NAME is a model as for the other verbs, or a folder, whose files are published as they are.
     TARGET is a repo, org/name, or a folder, as a path that starts with ./, ../, / or ~.
     What will be sent is checked first; the exit code is 3 if it does not pass, and nothing is sent
     then. The files appear in one commit, or not at all.
@@ -82,6 +82,8 @@ def _source(name: str) -> Model | Path:
     from zoo.registry.registry import is_name
     from zoo.weights.handle import parse_handle
 
+    if "/" not in name and not is_name(name) and Path(name).is_dir():
+        return Path(name)  # a run of `zoo finetune`, named as it was there
     handle = parse_handle(name, is_name)
     return Path(handle.name) if handle.kind == "path" else load(name)
 

@@ -1,0 +1,275 @@
+"""`zoo.finetune`: from a model and examples to a fine-tuned model that can be published."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import zoo
+from zoo.errors import TaskError
+from zoo.finetuning import report
+from zoo.finetuning.checkpoint import State, Store
+from zoo.finetuning.data import Data, read
+from zoo.finetuning.evaluation import Evaluation, evaluate
+from zoo.finetuning.features import head_of
+from zoo.finetuning.groups import stages
+from zoo.finetuning.settings import Settings, settle
+from zoo.finetuning.strategies import plan
+from zoo.finetuning.training import Training
+from zoo.layers.building import named_weights
+from zoo.loading import rebuild
+from zoo.model import Model
+from zoo.registry import registry
+from zoo.tasks.classification import Classification, Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """What a run gave.
+
+    Attributes:
+        model: with the weights of the best epoch, ready to predict, to save and to publish.
+        history: values per epoch, by name.
+        metrics: of the best epoch's model on the validation examples; see `Evaluation`.
+        best_epoch: its number, from 1.
+        folder: of the run, which `zoo.load` and `zoo.publish` take; None where none was asked for.
+    """
+
+    model: Model
+    history: Mapping[str, list[float]]
+    metrics: Evaluation
+    best_epoch: int
+    folder: Path | None
+
+
+def finetune(
+    model: Model | str | os.PathLike,
+    train: Any,
+    validation: Any = None,
+    *,
+    strategy: str = "full",
+    epochs: int = 10,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
+    weight_decay: float | None = None,
+    warmup: float | None = None,
+    schedule: str | None = None,
+    label_smoothing: float | None = None,
+    mixup: float | None = None,
+    cutmix: float | None = None,
+    augment: Any = None,
+    random_erasing: float | None = None,
+    class_weights: Any = None,
+    ema: float | None = None,
+    dtype: str | None = None,
+    early_stopping: int | None = None,
+    seed: int = 0,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    distribute: str | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    strict: bool = False,
+    input_column: str | None = None,
+    label_column: str = "label",
+) -> FinetuneResult:
+    """Fine-tune a classifier of images or sequences on examples of your own.
+
+    The classes are those of the examples; where the model has others, it gets a fresh head. A run
+    that was broken off, also by `kill -9`, goes on from its last epoch when it is called again
+    with the same arguments, to the same result bit for bit on the same machine.
+
+    Args:
+        model: from `zoo.load`, or what it takes; it stays as it is.
+        train: a folder with a folder of files for each class, a CSV or JSONL file, a pair
+            `(inputs, labels)`, a list of pairs, or a `tf.data.Dataset` of batches `(x, y)` ready
+            for the model, with y the places of the classes in `model.labels`.
+        validation: the same; None keeps a fifth of each class for it.
+        strategy: `full` trains all layers; `head` the head alone, on features that are computed
+            once and kept on the disk; `gradual` the head, then one stage more in each epoch.
+        epochs: passes over the examples.
+        batch_size: examples of a step; 32, or all where there are fewer.
+        learning_rate: its peak, for the head; the default is the family's for the batch size.
+        layer_decay: factor of the learning rate from each layer to the one below it.
+        weight_decay: of AdamW; none for norms, biases, tokens and positions.
+        warmup: part of the steps in which the learning rate rises.
+        schedule: `cosine` or `linear` (to 0), or `constant`.
+        label_smoothing: part of the probability that goes to all classes alike.
+        mixup, cutmix: parameter of the beta distribution by which two images are blended, or one
+            is pasted into the other; 0 is none.
+        augment: `none`, `light` (crop, flip), `strong` (with RandAugment), or an `Augment`.
+        random_erasing: probability that a random box of an image is erased.
+        class_weights: `balanced`, weights by class name, or a sequence of them.
+        ema: momentum of an average of the weights, such as 0.999, which is what is validated and
+            kept; None: no average.
+        dtype: a Keras policy's name, such as `mixed_bfloat16`; None is the model's.
+        early_stopping: epochs without a better one after which to stop.
+        seed: of all that is random: a fresh head, order, augmentation, dropout. It is set in
+            Python, NumPy and TensorFlow.
+        output: folder for the model, its history, pictures and checkpoints.
+        resume: go on with the run in `output`; False begins anew there.
+        distribute: `mirrored` trains on all devices at once; batch normalisation then takes the
+            statistics of each device's part of the batch.
+        callbacks: Keras callbacks, for `fit`.
+        strict: an unreadable file is an error, and not left out with a warning.
+        input_column, label_column: of CSV and JSONL files.
+
+    Raises:
+        InputError: examples that cannot be used.
+        OptionError: an option that cannot be, or another run in `output`.
+        TaskError: the model is no classifier.
+        TrainingError: the loss became NaN; the checkpoint before it is kept.
+        DiskError: no room for a checkpoint; the one before it is intact.
+    """
+    base = model if isinstance(model, Model) else zoo.load(model)
+    _check_task(base)
+    images = base.record.task.startswith("image")
+    data = read(
+        base,
+        train,
+        validation,
+        seed=seed,
+        strict=strict,
+        input_column=input_column,
+        label_column=label_column,
+    )
+    settings = settle(
+        base.record.card.family,
+        images=images,
+        counts=data.counts,
+        classes=data.classes,
+        strategy=strategy,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        layer_decay=layer_decay,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        schedule=schedule,
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        cutmix=cutmix,
+        augment=augment,
+        random_erasing=random_erasing,
+        class_weights=class_weights,
+        ema=ema,
+        dtype=dtype,
+        early_stopping=early_stopping,
+        seed=seed,
+        distribute=distribute,
+    )
+    folder = None if output is None else Path(output).expanduser()
+    store = Store(folder, _identity(base, data, settings))
+    if folder is not None and store.open(resume):
+        return _finished(folder, store)
+    twin, state = _train(base, data, settings, store, callbacks)
+    metrics = evaluate(twin, data.validation, batch_size=settings.batch_size)
+    best = state.best_epoch
+    history = {name: [row[name] for row in state.history] for name in state.history[0]}
+    if folder is not None:
+        report.write(folder, twin, history, metrics, best)
+        store.finish(best)
+    return FinetuneResult(
+        model=twin, history=history, metrics=metrics, best_epoch=best, folder=folder
+    )
+
+
+def _check_task(model: Model) -> None:
+    if not isinstance(model.task, Classification) and not isinstance(model.task, Features):
+        does = model.record.task
+        raise TaskError(
+            f"{model.name!r} does {does}; zoo.finetune trains classifiers of images and "
+            "sequences. Others are Keras models all the same: compile() takes the task's loss, "
+            "and fit() trains them."
+        )
+
+
+def _identity(model: Model, data: Data, settings: Settings) -> dict[str, Any]:
+    """What makes a run the same run; weights that are fresh are the seed's."""
+    record = model.record
+    digest = hashlib.sha256()
+    for name, weight in named_weights(model).items():
+        if name not in record.report.fresh:
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(weight).tobytes())
+    return {
+        "model": {"name": record.card.name, "weights": digest.hexdigest()},
+        "data": data.fingerprint(),
+        "settings": settings.to_dict(),
+    }
+
+
+def _train(
+    model: Model,
+    data: Data,
+    settings: Settings,
+    store: Store,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[Model, State]:
+    """A copy of the model, trained."""
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(settings.seed)
+    tf.config.experimental.enable_op_determinism()
+    strategy = tf.distribute.MirroredStrategy() if settings.distribute == "mirrored" else None
+    with strategy.scope() if strategy else nullcontext():
+        twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
+    frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
+    heads = _heads(twin)
+    training = Training(
+        model=twin,
+        settings=settings,
+        store=store,
+        classes=data.names,
+        frozen=frozen - frozenset(heads),
+        callbacks=callbacks,
+        **_network(twin, data, settings, heads),
+    )
+    state = training.run(plan(settings.strategy, settings.epochs, stages(twin), heads))
+    for layer in twin.layers:
+        layer.trainable = layer.name not in frozen
+    twin.compile(training.network.optimizer if training.network is twin else "adam")
+    return twin, state
+
+
+def _heads(model: Model) -> list[str]:
+    """Names of the layers that give the logits."""
+    layers = {layer.name for layer in model.layers}
+    family = registry.import_family(model.record.card.family)
+    return [name for name in family.heads if name in layers]
+
+
+def _network(model: Model, data: Data, settings: Settings, heads: Sequence[str]) -> dict[str, Any]:
+    """What learns, and from what: the model from examples, or its head from features."""
+    source = data
+    network: keras.Model = model
+    if settings.strategy == "head":
+        tensors, network = head_of(model, heads)
+        source = data.as_features(model, tensors, settings.batch_size)
+    return {
+        "network": network,
+        "steps": source.steps(settings.batch_size),
+        "data": partial(source.batches, model, settings),
+        "held_out": partial(source.held_out, model, settings.batch_size),
+    }
+
+
+def _finished(folder: Path, store: Store) -> FinetuneResult:
+    """The result of a run that was done before."""
+    history, metrics = report.read(folder)
+    return FinetuneResult(
+        model=zoo.load(folder.absolute()),
+        history=history,
+        metrics=metrics,
+        best_epoch=store.best_epoch(),
+        folder=folder,
+    )

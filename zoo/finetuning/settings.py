@@ -1,0 +1,210 @@
+"""What a fine-tuning run is made with: what the caller says, else the family's defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import OptionError, did_you_mean
+from zoo.finetuning.pipeline import Augment
+
+STRATEGIES = ("full", "head", "gradual")
+SCHEDULES = ("cosine", "linear", "constant")
+RATE_BATCH = 256  # of which the defaults' learning rates are; they grow with the batch
+
+AUGMENTS: Mapping[str, Augment] = {
+    "none": Augment(crop=None, flip=0.0),
+    "light": Augment(crop=(0.35, 1.0), flip=0.5),
+    "strong": Augment(crop=(0.08, 1.0), flip=0.5, rand_augment=(2, 9.0)),
+}
+
+_OF_IMAGES = ("augment", "cutmix", "random_erasing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every choice of a run; `finetune` says what each is."""
+
+    strategy: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    layer_decay: float
+    weight_decay: float
+    warmup: float
+    schedule: str
+    label_smoothing: float
+    augment: Augment
+    class_weights: tuple[float, ...] | None
+    ema: float | None
+    dtype: str | None
+    early_stopping: int | None
+    seed: int
+    distribute: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+
+@cache
+def defaults(family: str) -> Mapping[str, Any]:
+    """What a family's models are fine-tuned with; `source` says where it is from."""
+    data = json.loads((Path(__file__).parent / "defaults.json").read_text("utf-8"))
+    return {**data["base"], **data.get(family, {})}
+
+
+def settle(
+    family: str,
+    *,
+    images: bool,
+    counts: np.ndarray | None,
+    classes: Sequence[str] | None,
+    **wishes: Any,
+) -> Settings:
+    """The settings of a run.
+
+    Args:
+        family: whose defaults stand for each wish that is None.
+        images: whether inputs are images.
+        counts: training examples per class; None where they are not known.
+        classes: their names.
+        wishes: the options of `finetune`.
+
+    Raises:
+        OptionError: a value that is none of an option's.
+    """
+    own = defaults(family)
+    head = wishes["strategy"] == "head"
+    usual = own["augment"] if images and not head and counts is not None else "none"
+    augment = _augment(wishes, usual, images)
+    batch_size = _batch_size(wishes["batch_size"], counts)
+    rate = wishes["learning_rate"]
+    if rate is None:
+        key = "head_learning_rate" if head else "learning_rate"
+        rate = own[key] * batch_size / RATE_BATCH
+    weights = _class_weights(wishes["class_weights"], counts, classes)
+    filled = {k: own[k] if wishes[k] is None else wishes[k] for k in _FILLED}
+    settings = Settings(
+        **filled,
+        **{k: wishes[k] for k in _AS_GIVEN},
+        augment=augment,
+        batch_size=batch_size,
+        learning_rate=float(rate),
+        class_weights=weights,
+    )
+    _check(settings)
+    return settings
+
+
+_FILLED = ("layer_decay", "weight_decay", "warmup", "schedule", "label_smoothing")
+_AS_GIVEN = ("strategy", "epochs", "ema", "dtype", "early_stopping", "seed", "distribute")
+
+
+def _check(settings: Settings) -> None:
+    for name, known in (("strategy", STRATEGIES), ("schedule", SCHEDULES)):
+        value = getattr(settings, name)
+        if value not in known:
+            raise OptionError(
+                f"{name}={value!r} is none of {', '.join(known)}.{did_you_mean(str(value), known)}"
+            )
+    if settings.distribute not in (None, "mirrored"):
+        raise OptionError(f"distribute={settings.distribute!r}: None or 'mirrored' was expected.")
+    for name, low, high in _RANGES:
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:
+            raise OptionError(f"{name}={value!r}: a number from {low:g} to {high:g} was expected.")
+
+
+_RANGES = (
+    ("epochs", 1, 1e6),
+    ("learning_rate", 0, 1e3),
+    ("layer_decay", 0, 1),
+    ("weight_decay", 0, 1e3),
+    ("warmup", 0, 1),
+    ("label_smoothing", 0, 0.999),
+    ("ema", 0, 1),
+    ("early_stopping", 1, 1e6),
+    ("seed", 0, 2**31 - 1),
+)
+
+
+def _augment(wishes: Mapping[str, Any], usual: str, images: bool) -> Augment:
+    """What happens to the training inputs: `augment`, with the single options over it."""
+    given = [k for k in (*_OF_IMAGES, "mixup") if _changes(wishes[k])]
+    if wishes["strategy"] == "head" and given:
+        raise OptionError(
+            f"{', '.join(given)} and strategy='head' do not go together: its features are computed "
+            "once, from inputs as they are. Take strategy='gradual', or leave these out."
+        )
+    if not images and (of_images := [k for k in given if k in _OF_IMAGES]):
+        raise OptionError(f"{', '.join(of_images)} is for images, which this model does not read.")
+    chosen = wishes["augment"]
+    if chosen is None or chosen is True:
+        chosen = usual
+    elif chosen is False:
+        chosen = "none"
+    if isinstance(chosen, str):
+        if chosen not in AUGMENTS:
+            raise OptionError(
+                f"augment={chosen!r} is none of {', '.join(AUGMENTS)}, and no Augment."
+                f"{did_you_mean(chosen, AUGMENTS)}"
+            )
+        chosen = AUGMENTS[chosen]
+    if not isinstance(chosen, Augment):
+        raise OptionError(
+            f"augment={chosen!r}: {', '.join(AUGMENTS)} or zoo.finetuning.Augment(...) expected."
+        )
+    single = {k: wishes[k] for k in ("mixup", "cutmix", "random_erasing") if wishes[k] is not None}
+    return dataclasses.replace(chosen, **single)
+
+
+def _changes(wish: Any) -> bool:
+    """Whether an option asks for inputs to be changed."""
+    return wish.changes_inputs if isinstance(wish, Augment) else wish not in (None, 0, "none")
+
+
+def _batch_size(batch_size: int | None, counts: np.ndarray | None) -> int:
+    examples = None if counts is None else int(counts.sum())
+    if batch_size is None:
+        return 32 if examples is None else min(32, examples)
+    if batch_size < 1:
+        raise OptionError(f"batch_size must be 1 or more; got {batch_size}.")
+    if examples is not None and batch_size > examples:
+        raise OptionError(
+            f"batch_size={batch_size} is more than the {examples} training examples. Give at most "
+            f"{examples}, or leave it out."
+        )
+    return batch_size
+
+
+def _class_weights(
+    wish: Any, counts: np.ndarray | None, classes: Sequence[str] | None
+) -> tuple[float, ...] | None:
+    """A weight per class; `balanced` makes each class count alike, and the mean weight 1."""
+    if wish is None:
+        return None
+    if counts is None or classes is None:
+        raise OptionError("class_weights needs the examples; a tf.data.Dataset weighs its own.")
+    if isinstance(wish, str) and wish == "balanced":
+        return tuple(float(w) for w in counts.sum() / (len(counts) * np.maximum(counts, 1)))
+    if isinstance(wish, Mapping):
+        if unknown := [str(k) for k in wish if k not in classes]:
+            raise OptionError(
+                f"class_weights names {unknown[0]!r}, which is no class of the data."
+                f"{did_you_mean(unknown[0], classes)}"
+            )
+        wish = [wish.get(label, 1.0) for label in classes]
+    if isinstance(wish, str) or len(wish) != len(classes) or any(w < 0 for w in wish):
+        raise OptionError(
+            f"class_weights={wish!r}: 'balanced', a weight by class name, or one for each of the "
+            f"{len(classes)} classes was expected, none negative."
+        )
+    return tuple(float(w) for w in wish)
