@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -220,9 +219,21 @@ def _train(
 
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    strategy = tf.distribute.MirroredStrategy() if settings.distribute == "mirrored" else None
-    with strategy.scope() if strategy else nullcontext():
-        twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
+    if settings.distribute is None:
+        return _trained(model, data, settings, store, callbacks)
+    # the scope is for the weights and for the optimizer's moments
+    with tf.distribute.MirroredStrategy().scope():
+        return _trained(model, data, settings, store, callbacks)
+
+
+def _trained(
+    model: Model,
+    data: Data,
+    settings: Settings,
+    store: Store,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> tuple[Model, State]:
+    twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
     frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
     heads = _heads(twin)
     training = Training(

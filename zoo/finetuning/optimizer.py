@@ -114,15 +114,14 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         self.after, self.steps, self.start = after, steps, start
 
     def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, keras.config.floatx())
         if callable(self.after):
             rate, top = self.after(ops.maximum(step - self.steps, 0)), self.after(0)
         else:
-            rate = top = ops.cast(self.after, step.dtype)
+            rate = top = ops.cast(self.after, keras.config.floatx())
         if not self.steps:
             return rate
-        rising = top * (self.start + (1 - self.start) * step / self.steps)
-        return ops.where(step < self.steps, rising, rate)
+        part = self.start + (1 - self.start) * ops.cast(step, rate.dtype) / self.steps
+        return ops.where(step < self.steps, top * part, rate)
 
     def get_config(self) -> dict[str, Any]:
         after = keras.saving.serialize_keras_object(self.after)

@@ -25,7 +25,7 @@ AUGMENTS: Mapping[str, Augment] = {
     "strong": Augment(crop=(0.08, 1.0), flip=0.5, rand_augment=(2, 9.0)),
 }
 
-_OF_IMAGES = ("augment", "cutmix", "random_erasing")
+_OF_IMAGES = ("augment", "mixup", "cutmix", "random_erasing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +138,14 @@ _RANGES = (
 
 def _augment(wishes: Mapping[str, Any], usual: str, images: bool) -> Augment:
     """What happens to the training inputs: `augment`, with the single options over it."""
-    given = [k for k in (*_OF_IMAGES, "mixup") if _changes(wishes[k])]
+    given = [k for k in _OF_IMAGES if _changes(wishes[k])]
     if wishes["strategy"] == "head" and given:
         raise OptionError(
             f"{', '.join(given)} and strategy='head' do not go together: its features are computed "
             "once, from inputs as they are. Take strategy='gradual', or leave these out."
         )
-    if not images and (of_images := [k for k in given if k in _OF_IMAGES]):
-        raise OptionError(f"{', '.join(of_images)} is for images, which this model does not read.")
+    if not images and given:
+        raise OptionError(f"{', '.join(given)} is for images, which this model does not read.")
     chosen = wishes["augment"]
     if chosen is None or chosen is True:
         chosen = usual

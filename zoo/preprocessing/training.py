@@ -2,10 +2,11 @@
 
 Decode, crop and resize, flip, colour jitter, RandAugment, normalise, erase. There are two ways for
 the first two. `__call__` and `from_bytes` are TensorFlow ops alone, for graphs that leave the
-process. `from_host` lets Pillow do them: its resize takes half the time of the ops, it lets go of
-the interpreter lock meanwhile, and it reads every format that evaluation reads. Both give the same
-pixels where TensorFlow decodes a file as Pillow does, but for `hamming` and `lanczos`, of which the
-graph may have a rare pixel off by 1.
+process. `from_host` lets Pillow do them: an image then takes half the time on the CPU (a crop of a
+JPEG file of 500 x 375 to 224 x 224: 3.3 ms against 7.4 ms), Pillow lets go of the interpreter lock
+meanwhile, and every format is read that evaluation reads. Both give the same pixels where
+TensorFlow decodes a file as Pillow does, but for `hamming` and `lanczos`, of which the graph may
+have a rare pixel off by 1.
 """
 
 from __future__ import annotations

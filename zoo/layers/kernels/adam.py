@@ -19,7 +19,7 @@ def adam_step(weight, m, v, gradient, *, size, epsilon, beta_1: float, beta_2: f
             decay all the same.
         size, epsilon: scalar tensors of any dtype.
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or _is_distributed():
         return _plain(weight, m, v, gradient, size, epsilon, beta_1, beta_2)
     import tensorflow as tf
 
@@ -37,6 +37,13 @@ def adam_step(weight, m, v, gradient, *, size, epsilon, beta_1: float, beta_2: f
         grad=tf.cast(tf.convert_to_tensor(gradient), weight.dtype),
     )
     return None
+
+
+def _is_distributed() -> bool:
+    """Whether variables are several, one for each device, of which a raw operation knows one."""
+    import tensorflow as tf
+
+    return tf.distribute.has_strategy()
 
 
 def _plain(weight, m, v, gradient, size, epsilon, beta_1, beta_2) -> None:
