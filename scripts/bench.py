@@ -3,8 +3,9 @@
     python scripts/bench.py [--only KIND ...] [--models MODEL ...] [--repeats N] [--json FILE]
 
 Kinds are `load` and `inference` of the image models, `lstm` (two layers of 512 over 256 steps, run
-and trained, and the load of a language model), `speech` (silero_vad beside onnxruntime) and
-`attention` (memory at 8192 tokens, and time beside torch).
+and trained, and the load of a language model), `speech` (silero_vad beside onnxruntime),
+`attention` (memory at 8192 tokens, and time beside torch), `pipeline` (augmented images beside
+torch's DataLoader with timm's transform) and `head` (fine-tuning on features that are kept).
 
 Every figure comes from a process of its own, and the contenders take turns (A B C A B C ...), so
 that a busy machine is as busy for each; tables give medians with the least and the most. Loading is
@@ -35,7 +36,7 @@ from rich.progress import track
 from rich.table import Table
 
 PACKAGES = ("tfzoo", "tensorflow", "keras", "keras-hub", "timm", "torch", "numpy")
-KINDS = ("load", "inference", "lstm", "speech", "attention")
+KINDS = ("load", "inference", "lstm", "speech", "attention", "pipeline", "head")
 TIMEOUT = 900  # seconds for one measurement
 
 # what zoo sets out to reach
@@ -59,9 +60,9 @@ def main() -> None:
             report["models"][model] = compare(model, Path(folder), kinds, options.repeats)
     if "lstm" in kinds:
         report["lstm"] = compare_lstm(options.repeats)
-    for kind, script in (("speech", "audio.py"), ("attention", "attention.py")):
+    for kind in ("speech", "attention", "pipeline", "head"):
         if kind in kinds:
-            path = Path(__file__).parent / "benchmarks" / script
+            path = Path(__file__).parent / "benchmarks" / f"{kind}.py"
             subprocess.run([sys.executable, path], check=False)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")

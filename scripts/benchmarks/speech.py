@@ -1,6 +1,6 @@
 """Voice-activity detection: how much faster than real time zoo is, beside onnxruntime.
 
-    python scripts/benchmarks/audio.py
+    python scripts/benchmarks/speech.py
 
 All contenders take turns in one process on the same minute of audio. zoo and the package's
 model for sequences get it at once; `silero_vad.onnx` gets one window after another, as
