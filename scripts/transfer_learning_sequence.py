@@ -37,7 +37,8 @@ def main() -> None:
             test,
             strategy="gradual" if pretrained else "full",
             layer_decay=0.5 if pretrained else 1.0,
-            epochs=20,
+            epochs=40,
+            learning_rate=4e-3,
             batch_size=10,
         )
         start = "the model of digits" if pretrained else "nothing"

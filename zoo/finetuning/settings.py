@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,9 @@ from zoo.finetuning.pipeline import Augment
 
 STRATEGIES = ("full", "head", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
-RATE_BATCH = 256  # of which the defaults' learning rates are; they grow with the batch
+# Of which the defaults' learning rates are. They grow with the root of the batch, as suits Adam
+# (Malladi et al., arXiv:2205.10287).
+RATE_BATCH = 256
 
 AUGMENTS: Mapping[str, Augment] = {
     "none": Augment(crop=None, flip=0.0),
@@ -89,7 +92,7 @@ def settle(
     rate = wishes["learning_rate"]
     if rate is None:
         key = "head_learning_rate" if head else "learning_rate"
-        rate = own[key] * batch_size / RATE_BATCH
+        rate = own[key] * math.sqrt(batch_size / RATE_BATCH)
     weights = _class_weights(wishes["class_weights"], counts, classes)
     filled = {k: own[k] if wishes[k] is None else wishes[k] for k in _FILLED}
     settings = Settings(
