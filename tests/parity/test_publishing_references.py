@@ -129,7 +129,7 @@ def test_transformers_loads_what_zoo_published(hub, tmp_path):
     assert any(request.path.endswith("/model.safetensors") for request in hub.requests)
 
 
-@pytest.mark.parametrize(("name", "strategy"), [("test_resnet", "full"), ("test_vit", "gradual")])
+@pytest.mark.parametrize(("name", "strategy"), [("test_resnet", "full")])
 def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, name, strategy):
     digits = load_digits()
     rows = np.concatenate([np.flatnonzero(digits.target == k)[:20] for k in (0, 1, 7)])
