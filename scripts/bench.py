@@ -5,7 +5,8 @@
 Kinds are `load` and `inference` of the image models, `lstm` (two layers of 512 over 256 steps, run
 and trained, and the load of a language model), `speech` (silero_vad beside onnxruntime),
 `attention` (memory at 8192 tokens, and time beside torch), `pipeline` (augmented images beside
-torch's DataLoader with timm's transform) and `head` (fine-tuning on features that are kept).
+torch's DataLoader with timm's transform), `head` (fine-tuning on features that are kept) and
+`training` (a full fine-tuning step beside torch with timm's model).
 
 Every figure comes from a process of its own, and the contenders take turns (A B C A B C ...), so
 that a busy machine is as busy for each; tables give medians with the least and the most. Loading is
@@ -36,7 +37,8 @@ from rich.progress import track
 from rich.table import Table
 
 PACKAGES = ("tfzoo", "tensorflow", "keras", "keras-hub", "timm", "torch", "numpy")
-KINDS = ("load", "inference", "lstm", "speech", "attention", "pipeline", "head")
+SCRIPTS = ("speech", "attention", "pipeline", "head", "training")  # each a file in benchmarks
+KINDS = ("load", "inference", "lstm", *SCRIPTS)
 TIMEOUT = 900  # seconds for one measurement
 
 # what zoo sets out to reach
@@ -60,7 +62,7 @@ def main() -> None:
             report["models"][model] = compare(model, Path(folder), kinds, options.repeats)
     if "lstm" in kinds:
         report["lstm"] = compare_lstm(options.repeats)
-    for kind in ("speech", "attention", "pipeline", "head"):
+    for kind in SCRIPTS:
         if kind in kinds:
             path = Path(__file__).parent / "benchmarks" / f"{kind}.py"
             subprocess.run([sys.executable, path], check=False)

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from sklearn.datasets import load_digits
 
 import zoo
@@ -199,7 +200,7 @@ def test_the_folder_of_a_run(whole):
     folder = result.folder
     assert {p.name for p in folder.iterdir()} == {
         "README.md", "config.json", "confusion.png", "curves.png", "history.csv",
-        "metrics.json", "model.safetensors", "run.json",
+        "logs", "metrics.json", "model.safetensors", "run.json",
     }  # fmt: skip
     with (folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -214,6 +215,36 @@ def test_the_folder_of_a_run(whole):
         f"| validation | accuracy | {result.metrics.accuracy:.4g} |"
         in (folder / "README.md").read_text()
     )
+
+
+def test_tensorboard_shows_the_history(whole):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result, _ = whole
+    for part, names in (("train", ("loss", "accuracy")), ("validation", ("loss", "accuracy"))):
+        events = EventAccumulator(str(result.folder / "logs" / part))
+        events.Reload()
+        for name in names:
+            logged = [tf.make_ndarray(e.tensor_proto) for e in events.Tensors(f"epoch_{name}")]
+            column = name if part == "train" else f"val_{name}"
+            assert np.allclose(logged, result.history[column], rtol=1e-6), column
+
+
+def test_a_run_begun_anew_has_no_logs_of_the_one_before(lstm, tmp_path):
+    options = {"output": tmp_path / "run", "epochs": 1}
+    run(lstm, **options)
+    first = {path.name for path in (tmp_path / "run" / "logs").rglob("events*")}
+    run(lstm, **options, resume=False)
+    second = {path.name for path in (tmp_path / "run" / "logs").rglob("events*")}
+    assert first
+    assert second
+    assert not first & second
+
+
+def test_without_tensorboard_there_are_no_logs(lstm, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    run(lstm, output=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run" / "logs").exists()
 
 
 def test_a_finished_run_is_not_made_again(resnet, whole):
@@ -293,6 +324,21 @@ def test_a_killed_run_goes_on_to_the_same_result(model, options, tmp_path):
     for name in ("model.safetensors", "history.csv", "metrics.json"):
         whole, broken = (tmp_path / part / name for part in ("whole", "broken"))
         assert whole.read_bytes() == broken.read_bytes(), name
+
+
+def test_a_file_that_is_damaged_in_the_middle_is_named(resnet, tmp_path):
+    images, labels = digits(6, (5, 6))
+    for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "data" / label / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+    def damage(epoch, logs):
+        path.write_bytes(path.read_bytes()[:50])
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=damage)
+    with pytest.raises(InputError, match=rf"{path.name}.* cannot be decoded"):
+        run(resnet, tmp_path / "data", digits(2, (5, 6)), epochs=9, callbacks=[callback])
 
 
 class Spoil(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ from weights_server import web_server
 
 from zoo.errors import IntegrityError, NotFoundError
 from zoo.weights.cache import entries, prune, remove, verify
+from zoo.weights.endpoint import feature_cache
 from zoo.weights.handle import Source
 from zoo.weights.https import fetch_url
 from zoo.weights.hub import open_repository
@@ -233,6 +234,20 @@ def test_prune_takes_what_broken_downloads_left(hub, digits, source, everywhere,
     assert not any(path.exists() for path in leftovers)
     assert not urls.exists()
     assert listed(source) == [(REPO, "config.json")]
+
+
+def test_prune_takes_features_that_no_run_reads(everywhere, source):
+    folder = feature_cache(everywhere)
+    for name, days in (("old", 40), ("new", 2)):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.npy").write_bytes(b"features")
+        past = time.time() - days * 86400
+        os.utime(folder / name, (past, past))
+    prune(everywhere, dry_run=True)
+    prune(source)  # a single hub's
+    assert {path.name for path in folder.iterdir()} == {"old", "new"}
+    prune(everywhere)
+    assert {path.name for path in folder.iterdir()} == {"new"}
 
 
 def test_the_clients_own_view_of_the_cache_stays_clean(hub, digits, source, cache):

@@ -17,6 +17,7 @@ from zoo.weights.disk import disk_errors, replacing
 from zoo.weights.files import open_checkpoint, save_checkpoint
 
 FOLDER = "checkpoint"
+LOGS = "logs"  # TensorBoard's
 RUN = "run.json"
 _STATE = "state.safetensors"
 
@@ -129,6 +130,7 @@ class Store:
         with disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._clear()
+        shutil.rmtree(self.folder / LOGS, ignore_errors=True)
         self._note(None)
         return False
 

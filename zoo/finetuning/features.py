@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from zoo.registry.card import to_data
 from zoo.tasks.base import compiled
 from zoo.weights.disk import disk_errors
 from zoo.weights.endpoint import feature_cache
+from zoo.weights.handle import Source
 
 
 def head_of(model: Model, heads: Sequence[str]) -> tuple[list[Any], keras.Model]:
@@ -50,9 +52,11 @@ def features(
     Returns:
         An array `[n, ...]` of each tensor, perhaps mapped from a file.
     """
-    folder = feature_cache() / _key(model, tensors, examples)
+    folder = feature_cache(Source()) / _key(model, tensors, examples)
     if not folder.is_dir():
         _compute(model, tensors, examples, batch_size, folder)
+    with disk_errors(folder):
+        os.utime(folder)  # for `zoo cache prune`: used now
     return [np.load(folder / f"{k}.npy", mmap_mode="r") for k in range(len(tensors))]
 
 

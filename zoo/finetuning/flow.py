@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from zoo.finetuning.training import Training
 from zoo.layers.building import named_weights
 from zoo.loading import rebuild
 from zoo.model import Model
+from zoo.preprocessing.host import host_errors
 from zoo.registry import registry
 from zoo.tasks.classification import Classification, Features
 
@@ -114,7 +116,8 @@ def finetune(
         early_stopping: epochs without a better one after which to stop.
         seed: of all that is random: a fresh head, order, augmentation, dropout. It is set in
             Python, NumPy and TensorFlow.
-        output: folder for the model, its history, pictures and checkpoints.
+        output: folder for the model, its history, pictures and checkpoints, and for TensorBoard's
+            logs where the extra `tensorboard` is installed.
         resume: go on with the run in `output`; False begins anew there.
         distribute: `mirrored` trains on all devices at once; batch normalisation then takes the
             statistics of each device's part of the batch.
@@ -170,6 +173,8 @@ def finetune(
     store = Store(folder, _identity(base, data, settings))
     if folder is not None and store.open(resume):
         return _finished(folder, store)
+    if folder is not None:
+        callbacks = [*callbacks, *report.tensorboard(folder)]
     twin, state = _train(base, data, settings, store, callbacks)
     metrics = evaluate(twin, data.validation, batch_size=settings.batch_size)
     best = state.best_epoch
@@ -219,10 +224,9 @@ def _train(
 
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    if settings.distribute is None:
-        return _trained(model, data, settings, store, callbacks)
-    # the scope is for the weights and for the optimizer's moments
-    with tf.distribute.MirroredStrategy().scope():
+    # the strategy's scope is for the weights and for the optimizer's moments
+    devices = tf.distribute.MirroredStrategy().scope() if settings.distribute else nullcontext()
+    with host_errors(), devices:
         return _trained(model, data, settings, store, callbacks)
 
 

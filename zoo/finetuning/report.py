@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import warnings
@@ -10,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from zoo.errors import OptionError
 from zoo.figures import require_matplotlib, save_figure
+from zoo.finetuning.checkpoint import LOGS
 from zoo.finetuning.evaluation import Evaluation
 from zoo.model import Model
 from zoo.readme import Facts, readme
@@ -59,6 +62,13 @@ def write_history(folder: Path, history: History) -> None:
     lines.writerow(["epoch", *history])
     lines.writerows([k, *row] for k, row in enumerate(zip(*history.values(), strict=True), 1))
     _write_text(folder / HISTORY, text.getvalue())
+
+
+def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
+    """What writes TensorBoard's logs of a run, where the extra `tensorboard` is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return []
+    return [keras.callbacks.TensorBoard(folder / LOGS, write_graph=False)]
 
 
 def read(folder: Path) -> tuple[dict[str, list[float]], Evaluation]:

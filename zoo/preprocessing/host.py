@@ -11,8 +11,11 @@ import atexit
 import functools
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+from zoo.errors import ZooError
 
 _LONGEST = 30.0  # seconds that the end of the process waits for calls
 _QUIET = 0.2  # seconds after the last call in which the next one may come
@@ -21,6 +24,7 @@ _ending = threading.Event()
 _lock = threading.Lock()
 _running = 0
 _last = 0.0  # when a call ended
+_failure: ZooError | None = None  # of the last call that failed
 
 
 def host_call(function: Callable[..., Any], inputs: Sequence[Any], types: Any) -> Any:
@@ -28,13 +32,16 @@ def host_call(function: Callable[..., Any], inputs: Sequence[Any], types: Any) -
     import tensorflow as tf
 
     def call(*args: Any) -> Any:
-        global _running, _last
+        global _running, _last, _failure
         if _ending.is_set():
             raise StopIteration  # of all errors TensorFlow does not log this one
         with _lock:
             _running += 1
         try:
             return function(*args)
+        except ZooError as error:
+            _failure = error
+            raise
         finally:
             with _lock:
                 _running -= 1
@@ -42,6 +49,21 @@ def host_call(function: Callable[..., Any], inputs: Sequence[Any], types: Any) -
 
     _wait_at_the_end()
     return tf.numpy_function(call, inputs, types, stateful=False)
+
+
+@contextmanager
+def host_errors() -> Iterator[None]:
+    """Let an error of zoo in a host call come out as it is, and not as TensorFlow reports it."""
+    global _failure
+    import tensorflow as tf
+
+    _failure = None
+    try:
+        yield
+    except tf.errors.OpError:
+        if _failure is None:
+            raise
+        raise _failure from None
 
 
 @functools.cache

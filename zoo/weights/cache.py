@@ -14,7 +14,13 @@ from pathlib import Path
 
 from zoo.errors import NotFoundError, did_you_mean
 from zoo.weights.disk import disk_errors, sha256_of
-from zoo.weights.endpoint import Endpoint, endpoint_caches, hub_cache, url_cache
+from zoo.weights.endpoint import (
+    Endpoint,
+    endpoint_caches,
+    feature_cache,
+    hub_cache,
+    url_cache,
+)
 from zoo.weights.handle import Source
 from zoo.weights.ledger import Ledger, Record
 
@@ -105,6 +111,9 @@ def prune(
 ) -> list[CacheEntry]:
     """Remove what zoo fetched and nobody has loaded for a while, and what broken downloads left.
 
+    Features that fine-tuning computed go as well where no run has read them for as long, but for
+    those of a single endpoint, which has none.
+
     Args:
         source: which caches.
         unused_for: how long a file must not have been loaded.
@@ -121,6 +130,8 @@ def prune(
         return [entry for entry in entries(source) if entry.last_used <= oldest]
     for ledger in list(_ledgers(source)):
         _sweep(ledger.folder, oldest.timestamp())
+    if not source.endpoint:
+        _sweep_features(feature_cache(source), oldest.timestamp())
     return _remove(source, lambda entry: entry.last_used <= oldest)
 
 
@@ -158,6 +169,14 @@ def _sweep(folder: Path, oldest: float) -> None:
             if leftover.stat().st_mtime <= oldest:
                 leftover.unlink(missing_ok=True)
                 _remove_if_spent(folder)
+
+
+def _sweep_features(folder: Path, oldest: float) -> None:
+    """Remove the features that were not read since then, and what a broken computation left."""
+    for features in folder.glob("*"):
+        with disk_errors(features):
+            if features.stat().st_mtime <= oldest:
+                shutil.rmtree(features)
 
 
 def _remove_if_spent(folder: Path) -> None:

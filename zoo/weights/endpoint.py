@@ -92,9 +92,9 @@ def url_cache(source: Source) -> Path:
     return _own_cache(source) / "urls"
 
 
-def feature_cache() -> Path:
-    """The folder of features that fine-tuning computed and keeps."""
-    return _own_cache(Source()) / "features"
+def feature_cache(source: Source) -> Path:
+    """The folder of features that fine-tuning computed and keeps, a folder for each set."""
+    return _own_cache(source) / "features"
 
 
 def is_offline(source: Source) -> bool:
