@@ -129,19 +129,21 @@ def test_transformers_loads_what_zoo_published(hub, tmp_path):
     assert any(request.path.endswith("/model.safetensors") for request in hub.requests)
 
 
-@pytest.mark.parametrize(("name", "strategy"), [("test_resnet", "full")])
-def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, name, strategy):
+@pytest.mark.parametrize(
+    ("name", "size", "rate"), [("test_resnet", 64, 5e-3), ("test_vit", 32, 2e-3)]
+)
+def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, name, size, rate):
     digits = load_digits()
     rows = np.concatenate([np.flatnonzero(digits.target == k)[:20] for k in (0, 1, 7)])
     pictures = [np.uint8(image * 255 / 16) for image in digits.images[rows]]
     names = np.array(["none", "one", "", "", "", "", "", "seven"])[digits.target[rows]].tolist()
     result = zoo.finetune(
-        zoo.load(name, pretrained=False, input_size=64 if name == "test_resnet" else None),
+        zoo.load(name, pretrained=False, input_size=size),
         (pictures, names),
-        strategy=strategy,
-        epochs=8,
+        epochs=12,
         batch_size=8,
-        learning_rate=5e-3,
+        learning_rate=rate,
+        layer_decay=1.0,
         augment="none",
         output=tmp_path / "run",
     )
