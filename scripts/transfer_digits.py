@@ -22,8 +22,6 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sklearn.datasets import load_digits
 
 import zoo
@@ -133,20 +131,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--models", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     arguments = parser.parse_args()
-    table = Table(title=f"5 to 9 with {EXAMPLES} examples of each: per cent right of the others")
-    for title in ("", "seed", "with transfer", "from scratch", "gain"):
-        table.add_column(title, justify="right" if title else "left")
+    print(f"5 to 9 with {EXAMPLES} examples of each: per cent right of the others")
+    print(f"{'':8}{'seed':>6}{'with transfer':>16}{'from scratch':>16}{'gain':>14}{'seconds':>10}")
     for name in arguments.models:
-        gains, start = [], time.perf_counter()
+        gains = []
         for seed in range(arguments.seeds):
+            start = time.perf_counter()
             ours, scratch = compare(NETWORKS[name], seed)
+            seconds = time.perf_counter() - start
             gains.append(ours - scratch)
-            table.add_row(name, str(seed), f"{ours:.1f}", f"{scratch:.1f}", f"{gains[-1]:+.1f}")
+            row = f"{name:8}{seed:6}{ours:16.1f}{scratch:16.1f}{gains[-1]:+14.1f}{seconds:10.0f}"
+            print(row, flush=True)
         spread = statistics.stdev(gains) if len(gains) > 1 else 0.0
-        seconds = f"{time.perf_counter() - start:.0f} s"
-        table.add_row(name, "mean", seconds, "", f"{statistics.mean(gains):+.1f} ± {spread:.1f}")
-        table.add_section()
-    Console().print(table)
+        print(
+            f"{name:8}{'mean':>6}{f'{statistics.mean(gains):+.1f} ± {spread:.1f}':>46}", flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,15 @@ _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
 
 
+def use_onednn() -> None:
+    """Let TensorFlow take oneDNN's kernels, unless the environment says otherwise.
+
+    It does so by itself on processors with AVX-512 alone. On others a training step takes a fifth
+    less time with them, and so do large batches; single images may take more.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 def load(name: str, **options: Any) -> Model:
     """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them."""
     start_keras()

@@ -9,7 +9,7 @@ import click
 
 import zoo
 from zoo.cli.group import Verb
-from zoo.cli.models import load
+from zoo.cli.models import load, use_onednn
 from zoo.cli.options import FOLDER, WEIGHTS, json_option, source_options
 from zoo.cli.output import note, print_json
 
@@ -110,6 +110,7 @@ def command(
       zoo finetune vit_small_patch16_224 --data train.csv --output run2
       zoo publish run1 me/flowers
     """
+    use_onednn()
     of_load = {k: options.pop(k) for k in (*_SOURCE, "weights")}
     model = load(name, input_size=input_size, **of_load)
     try:
