@@ -27,6 +27,7 @@ def cli(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")  # which `finetune` would set for all tests
 
     def run(*arguments, code=0, **options):
         result = CliRunner().invoke(main, list(map(str, arguments)), prog_name="zoo", **options)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from zoo.cli import main
+from zoo.cli.models import use_onednn
 
 MODEL = "resnet_mini.digits"
 
@@ -18,7 +20,8 @@ pytestmark = pytest.mark.filterwarnings("default")  # that of the broken file
 
 def run(*arguments):
     """Exit code, standard output and standard error of a command, run in this process."""
-    result = CliRunner().invoke(main, list(map(str, arguments)), prog_name="zoo")
+    command, environment = list(map(str, arguments)), {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    result = CliRunner().invoke(main, command, prog_name="zoo", env=environment)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
@@ -132,3 +135,12 @@ def test_a_model_that_is_no_classifier(flowers):
     assert code == 1
     assert not (flowers / "no").exists()
     assert "does text-generation" in err
+
+
+def test_onednn_is_on_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    use_onednn()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    use_onednn()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"

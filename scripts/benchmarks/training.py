@@ -4,9 +4,10 @@
 
 A step is forward, loss (cross entropy, label smoothing 0.1), backward and AdamW on every weight, in
 float32 on images of 224 x 224 that are in memory, for ten classes. zoo's step is the one that
-`zoo finetune` runs: the model compiled with zoo's AdamW, and TensorFlow with oneDNN. torch runs eagerly, in its usual layout
-and in `channels_last`; the faster of the two counts. The contenders take turns in one process, each
-round in the other order; the ratio is the median of the rounds' ratios.
+`zoo finetune` runs: the model compiled with zoo's AdamW, and TensorFlow with oneDNN. torch runs
+eagerly, in its usual layout and in `channels_last`; the faster of the two counts. The contenders
+take turns in one process, each round in the other order; the ratio is the median of the rounds'
+ratios.
 """
 
 from __future__ import annotations

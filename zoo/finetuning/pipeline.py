@@ -332,7 +332,9 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    return dataset.map(_as_it_is(function), num_parallel_calls=os.cpu_count(), deterministic=True)
+    # two for each core: a result that waits for the one before it holds its place
+    calls = 2 * (os.cpu_count() or 1)
+    return dataset.map(_as_it_is(function), num_parallel_calls=calls, deterministic=True)
 
 
 def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -340,4 +342,5 @@ def _finished(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.enabled = False  # with it, epochs at random ran one call at a time
     return dataset.prefetch(2).with_options(options)
