@@ -1,6 +1,6 @@
 """Transfer learning on images, from a folder of files to a model that can be published.
 
-    python scripts/transfer_learning_image.py        # half a minute on two cores, no network
+    python scripts/transfer_learning_image.py        # a minute on two cores, no network
 
 A network that knows the ten digits learns a question that it was never asked: is the number even?
 It sees 15 scans of each kind, and is measured on 400 others, beside the same network that starts
@@ -45,7 +45,7 @@ def main() -> None:
         train, test = write_folders(Path(name))
         # digits are neither mirrored nor cropped
         augment = Augment(crop=None, flip=0.0)
-        for pretrained in (True, False):
+        for pretrained in (False, True):
             model = zoo.load("resnet_mini.digits", pretrained=pretrained)
             result = zoo.finetune(
                 model,

@@ -30,7 +30,7 @@ def main() -> None:
     others = np.setdiff1d(order, rows)[:TEST]
     ink = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     train, test = ((list(ink[part]), kinds[part].tolist()) for part in (rows, others))
-    for pretrained in (True, False):
+    for pretrained in (False, True):
         result = zoo.finetune(
             zoo.load("lstm_mini.digits", pretrained=pretrained),
             train,
