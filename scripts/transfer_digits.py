@@ -76,7 +76,7 @@ NETWORKS = {
     ),
     "lstm": Network(
         make=lambda: zoo.load("lstm_mini", pretrained=False),
-        pretraining={"epochs": 25, "learning_rate": 6e-3, "batch_size": 64},
+        pretraining={"epochs": 10, "learning_rate": 6e-3, "batch_size": 64},
         training={"epochs": 80, "learning_rate": 4e-3, "batch_size": 90},
         layer_decay=0.7,
         shifted=True,
