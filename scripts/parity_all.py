@@ -143,13 +143,15 @@ def main() -> None:
     todo = [n for n in params if fnmatch.fnmatchcase(n, arguments.only) and n not in results]
     todo.sort(key=params.__getitem__)
     RESULTS.parent.mkdir(exist_ok=True)
-    for name in (progress := tqdm(todo, unit="architecture")):
-        progress.set_description(name)
-        results[name] = compare(name, params[name])
-        RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
-        if not passes(results[name]):
-            tqdm.write(f"outside the bounds: {name} {results[name]}")
-    TABLE.write_text(table(results, len(params)), encoding="utf-8")
+    try:
+        for name in (progress := tqdm(todo, unit="architecture")):
+            progress.set_description(name)
+            results[name] = compare(name, params[name])
+            RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            if not passes(results[name]):
+                tqdm.write(f"outside the bounds: {name} {results[name]}")
+    finally:  # what was found stands there, also when it is broken off
+        TABLE.write_text(table(results, len(params)), encoding="utf-8")
     sys.exit(not all(map(passes, results.values())))
 
 

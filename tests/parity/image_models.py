@@ -78,6 +78,9 @@ def make_reference(name: str, **options: Any) -> torch.nn.Module:
         return timm.create_model(name, **{"num_classes": 1000, **options})  # some default to none
     made = handed_over(name)
     taken = {k: v for k, v in made.kwargs.items() if k not in OF_THE_FACTORY}
+    about = timm.models.get_pretrained_cfg(name)
+    if about.fixed_input_size:  # then the factory sets it
+        taken.setdefault("img_size", about.input_size[1:])
     return made.args[0](**taken | options)
 
 
