@@ -32,7 +32,8 @@ from zoo.registry.card import WeightsFile, to_data
 from zoo.registry.preprocessor_config import image_spec_from_preprocessor
 from zoo.registry.registry import CARDS
 from zoo.registry.repo_config import FEATURES, image_spec, task_of
-from zoo.registry.transformers_types import MODEL_TYPES, VERSION
+from zoo.registry.transformers_types import VERSION
+from zoo.registry.transformers_vision import VISION
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "parity"))
@@ -456,7 +457,7 @@ def transformers_data() -> dict[str, Any]:
         "family": VIT.family,
         "module": VIT.builder,
         "source": {"library": "transformers", "version": VERSION},
-        "architectures": {name: entry(name) for name in MODEL_TYPES},
+        "architectures": {name: entry(name) for name in VISION},
         "cards": {},
     }
 

@@ -16,6 +16,7 @@ FLOORS = {
     "zoo.errors": 0,
     "zoo._lazy": 0,
     "zoo._keras_hook": 0,
+    "zoo.vectors": 0,
     "zoo.weights": 1,
     "zoo.preprocessing": 1,
     "zoo.registry": 2,

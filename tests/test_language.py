@@ -10,7 +10,7 @@ import pytest
 
 import zoo
 from zoo.errors import InputError, OptionError, TaskError
-from zoo.tasks.language import _until
+from zoo.tasks.language import until
 from zoo.tasks.recurrent import empty_states, stateful
 from zoo.tasks.sampling import Sampling
 
@@ -88,7 +88,7 @@ def test_seeds_prompts_and_pieces(model):
 
 def test_texts_that_end_the_generation_may_lie_across_pieces():
     def end(*pieces, stops):
-        return "".join(_until(iter(pieces), stops))
+        return "".join(until(iter(pieces), stops))
 
     assert end("ab", "cd", "ef", stops=("cde",)) == "ab"
     assert end("ab", "cd", "xf", stops=("cde",)) == "abcdxf"

@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from zoo.architectures.vit import ViTConfig
 from zoo.errors import ConfigError
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry import labels
 from zoo.registry.card import ModelCard
-from zoo.registry.registry import info, list_architectures, list_models
+from zoo.registry.registry import import_family, info, list_architectures, list_models
 from zoo.registry.repo_config import (
     card_from_config,
     config_from_card,
     preprocessor_from_card,
 )
-from zoo.registry.transformers_types import MODEL_TYPES
+from zoo.registry.transformers_config import MODEL_TYPES
 
 SPEC = {
     "tag": "a1_in1k",
@@ -170,7 +169,7 @@ def test_an_unknown_field_of_pretrained_cfg_warns():
         ({}, "does not say which model it is: expected 'architecture' .* found nothing"),
         ({"arch": "resnet50"}, "found arch"),
         ([], "should hold an object; it holds a list"),
-        ({"model_type": "bert"}, "has model_type 'bert', which zoo does not have"),
+        ({"model_type": "bart"}, "has model_type 'bart', which zoo does not have"),
         ({"architecture": "resnt50"}, "no architecture 'resnt50'. Did you mean 'resnet50'"),
         ({"architecture": "resnet50.a1_in1k"}, "no architecture 'resnet50.a1_in1k'"),
         ({"architecture": None}, "no architecture 'None'"),
@@ -192,7 +191,10 @@ def test_a_bad_config_is_an_error_that_names_the_file(config, expected):
 
 def complete(card: ModelCard) -> dict:
     """All fields of the config, with the defaults that the card leaves out."""
-    return vars(ViTConfig(**card.config)) if card.architecture in MODEL_TYPES else {}
+    if card.architecture not in MODEL_TYPES:
+        return {}
+    family = import_family(card.family)
+    return vars(family.read_config(card.config, origin=card.name))
 
 
 def comparable(card: ModelCard) -> ModelCard:

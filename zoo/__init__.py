@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zoo.registry.registry import list_architectures as list_architectures
     from zoo.registry.registry import list_models as list_models
     from zoo.saving import save as save
+    from zoo.vectors import similarity as similarity
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -45,6 +46,7 @@ __getattr__, __dir__, __all__ = attach(
         "publish": "zoo.publishing",
         "pull": "zoo.pulling",
         "save": "zoo.saving",
+        "similarity": "zoo.vectors",
     },
 )
 

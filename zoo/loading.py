@@ -17,16 +17,16 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
-from zoo.errors import OptionError
+from zoo.errors import OptionError, did_you_mean
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.convolution import adapt_channels
 from zoo.model import LoadReport, Model, Record
 from zoo.preprocessing.spec import ImageSpec
-from zoo.pulling import card_files, find, weight_files
+from zoo.pulling import card_files, find, module_files, weight_files, with_texts
 from zoo.registry import labels as label_sets
 from zoo.registry import registry
 from zoo.registry.card import ModelCard, to_data
-from zoo.tasks import TASKS
+from zoo.tasks.table import TASKS, TEXT_TASKS, task_type
 from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
 from zoo.weights.handle import Source, parse_handle
@@ -129,8 +129,10 @@ def load(
     if pretrained:
         files = (files or card_files(card, source)) if weights is None else None
         paths = weight_files(card, files, source, weights)
+        card = with_texts(card, files)
+    prefixes = module_files(card, files)
     _notice_license(card)
-    return assemble(card, family, wishes, paths, files, dtype)
+    return assemble(card, family, wishes, [*paths, *prefixes], files, dtype, prefixes)
 
 
 LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]
@@ -146,12 +148,13 @@ def assemble(
     paths: Sequence[Path],
     files: Files | None,
     dtype: str | None,
+    prefixes: Mapping[Path, str] | None = None,
 ) -> Model:
     """Build the model of a card with a caller's wishes, and give it the weights of `paths`.
 
-    No paths: fresh random weights.
+    No paths: fresh random weights. `prefixes` are those of `open_checkpoint`.
     """
-    checkpoint = open_checkpoint(paths) if paths else None
+    checkpoint = open_checkpoint(paths, prefixes) if paths else None
     model, config = _uninitialized(card, family, wishes, _policy(dtype, checkpoint), checkpoint)
     if checkpoint is None:
         initialize(model, {})
@@ -159,17 +162,23 @@ def assemble(
         model.attach(dataclasses.replace(model.record, report=report))
         return model
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
-    layout = family.layout_of(model.record.layout, checkpoint, shapes)
+    leeway = _leeway(card, family, config, wishes, shapes)
+    known = [name for name in shapes if name not in leeway["fresh"]]
+    layout = family.layout_of(model.record.layout, checkpoint, known)
     resolution = family.layouts[layout].resolve(
         checkpoint,
         shapes,
-        **_leeway(card, family, config, wishes, shapes),
+        **leeway,
         hints=family.hints,
         origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
     )
     initialize(model, resolution.values, checkpoint.release)
-    record = dataclasses.replace(model.record, layout=layout)
-    model.attach(_loaded(record, checkpoint, resolution, paths, files))
+    record = _loaded(model.record, checkpoint, resolution, paths, files)
+    if family.tasks and record.task != card.task and family.own_layout is not None:
+        # a network of another class than the file's; what the file had beside it is not its own
+        layout = family.own_layout(card.architecture, config) or layout
+        record = dataclasses.replace(record, other_dtypes={}, constants=None)
+    model.attach(dataclasses.replace(record, layout=layout))
     return model
 
 
@@ -244,11 +253,45 @@ def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
     classes = wishes.num_classes
     if classes is None and wishes.labels is not None:
         classes = len(wishes.labels)
-    if classes is None and wishes.task is not None and wishes.task == TASKS[card.task].headless:
+    own = task_type(card.task, card.preprocessing)
+    if classes is None and wishes.task is not None and wishes.task == own.headless:
         classes = 0
+    other = _task_fields(card, family, config, wishes, classes)
     size = wishes.input_size if hasattr(config, "img_size") else None
     wanted = _given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
-    return family.change_config(config, {**wishes.config, **wanted}, others=LOAD_OPTIONS)
+    return family.change_config(config, {**other, **wishes.config, **wanted}, others=LOAD_OPTIONS)
+
+
+def _task_fields(
+    card: ModelCard, family: Architecture, config: Any, wishes: Wishes, classes: int | None
+) -> Mapping[str, Any]:
+    """The fields of the config for another task than its own, where a caller wants one."""
+    if not family.tasks or family.task is None:
+        return {}
+    own = family.task(config)
+    if wishes.task is not None:
+        wanted = wishes.task
+    elif classes is not None and classes != config.num_classes:
+        kind = task_type(own, card.preprocessing)
+        wanted = (kind.headed if classes else kind.headless) or own
+    else:
+        return {}
+    if wanted == own:
+        return {}
+    if wanted not in family.tasks:
+        raise OptionError(
+            f"task={wanted!r} cannot be built from {card.name!r}, which does {own}. It can be "
+            f"{', '.join(family.tasks)}.{did_you_mean(wanted, family.tasks)}"
+        )
+    if wanted in _OF_CLASSES and not classes:
+        raise OptionError(
+            f"task={wanted!r} needs the number of classes, which {card.name!r} has not: give "
+            "labels=[...] or num_classes=."
+        )
+    return {"num_classes": 0, **family.tasks[wanted]}
+
+
+_OF_CLASSES = ("text-classification", "token-classification")
 
 
 def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) -> Record:
@@ -256,15 +299,16 @@ def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) 
     classes = getattr(config, "num_classes", None)
     headless = wishes.features_only or classes == 0
     task = family.task(config) if family.task else card.task
-    if headless:
-        task = TASKS[task].headless or task
+    if family.tasks and not wishes.features_only:
+        pass  # the config tells it all
+    elif headless:
+        task = task_type(task, card.preprocessing).headless or task
     elif wishes.num_classes or wishes.labels:
-        task = TASKS[task].headed or task
+        task = task_type(task, card.preprocessing).headed or task
     if wishes.task is not None and wishes.task != task:
-        known = ", ".join(sorted(TASKS))
         raise OptionError(
             f"task={wishes.task!r} cannot be built from {card.name!r}, which does {task}. "
-            f"Known tasks: {known}."
+            f"Known tasks: {', '.join(sorted({*TASKS, *TEXT_TASKS}))}."
         )
     spec = card.preprocessing or (family.spec(config) if family.spec else None)
     if isinstance(spec, ImageSpec):
@@ -352,10 +396,11 @@ def _leeway(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> dict[str, Any]:
     """Where the checkpoint may differ from the model because the caller wished so."""
-    heads = [f"{head}.{part}" for head in family.heads for part in ("kernel", "bias")]
-    new_head = wishes.num_classes is not None or wishes.labels is not None
+    new_head = any(w is not None for w in (wishes.num_classes, wishes.labels, wishes.task))
+    starts = tuple(f"{part}." for part in (*family.heads, *(family.head_parts * new_head)))
+    heads = [name for name in shapes if name.startswith(starts)]
     spare = ["*"] if wishes.features_only else []
-    if not any(name in shapes for name in heads):
+    if not heads:
         spare.extend(f"{head}.*" for head in family.heads)
     adapt: dict[str, Adapt] = {}
     if family.first_conv is not None:
@@ -364,7 +409,7 @@ def _leeway(
     if family.resize is not None and resized:
         adapt |= family.resize(config, family.read_config(card.config, origin=card.name))
     return {
-        "fresh": [name for name in heads if name in shapes] if new_head else (),
+        "fresh": heads if new_head else (),
         "spare": spare,
         "adapt": adapt,
     }

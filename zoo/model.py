@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Feature
-from zoo.errors import OptionError, TaskError
+from zoo.errors import InputError, OptionError, TaskError, did_you_mean
 from zoo.layers.base import register
 from zoo.preprocessing import preprocessor
 from zoo.registry.card import ModelCard, from_data, to_data
@@ -19,7 +19,7 @@ from zoo.registry.labels import labels as label_set
 from zoo.tasks.base import Task
 from zoo.tasks.classification import Prediction
 from zoo.tasks.explaining import AttentionMaps, Explanation
-from zoo.tasks.table import TASKS
+from zoo.tasks.table import task_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +184,15 @@ class Model(keras.Model):
     @property
     def task(self) -> Task | None:
         """The task object, whose verbs are this model's."""
-        return TASKS[self._record.task](self) if self._record else None
+        if self._record is None:
+            return None
+        return task_type(self._record.task, self._record.card.preprocessing)(self)
 
     # ------------------------------------------------------------ verbs
 
     def _run(self, verb: str, *args: Any, **kwargs: Any) -> Any:
-        return TASKS[self.record.task](self).run(verb, *args, **kwargs)
+        record = self.record
+        return task_type(record.task, record.card.preprocessing)(self).run(verb, *args, **kwargs)
 
     def attention_maps(self, images: Any, **options: Any) -> AttentionMaps:
         """The weights of every attention layer; see the task's `attention_maps`."""
@@ -198,6 +201,10 @@ class Model(keras.Model):
     def classify(self, inputs: Any, top: int = 5, **options: Any) -> list[list[Prediction]]:
         """The `top` most probable classes of each input; see the task's `classify`."""
         return self._run("classify", inputs, top, **options)
+
+    def answer(self, question: str, context: str, **options: Any) -> Any:
+        """The parts of a text that answer a question; see the task's `answer`."""
+        return self._run("answer", question, context, **options)
 
     def embed(self, inputs: Any, **options: Any) -> np.ndarray:
         """One float32 vector per input, `[n, dim]`; see the task's `embed`."""
@@ -212,6 +219,10 @@ class Model(keras.Model):
     ) -> list[Explanation]:
         """Heat maps of where the network looks; see the task's `explain`."""
         return self._run("explain", images, method, target, **options)
+
+    def fill(self, inputs: Any, top: int = 5, **options: Any) -> Any:
+        """The most probable tokens for masked places; see the task's `fill`."""
+        return self._run("fill", inputs, top, **options)
 
     def forecast(self, inputs: Any, **options: Any) -> Any:
         """What follows each series; see the task's `forecast`."""
@@ -238,6 +249,17 @@ class Model(keras.Model):
         return self._run("stream", *args, **options)
 
     # ------------------------------------------------------------ Keras
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's; inputs with names may leave out those that have a default.
+
+        Raises:
+            InputError: a name that is none of the model's.
+        """
+        if isinstance(self.input, dict):
+            inputs = _named(inputs, tuple(self.input))
+        # not by super(): AutoGraph would look for it in the locals of all callers, and keep these
+        return keras.Model.__call__(self, inputs, *args, **kwargs)
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
         """As Keras's, but without a loss it takes the task's, and it refuses probability losses.
@@ -267,6 +289,19 @@ class Model(keras.Model):
         if record is not None:
             model.attach(Record.from_dict(record))
         return model
+
+
+def _named(inputs: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Inputs by name, None for those left out; one array alone is the first."""
+    given = inputs if isinstance(inputs, Mapping) else {names[0]: inputs}
+    if unknown := [name for name in given if name not in names]:
+        raise InputError(
+            f"{', '.join(unknown)} is no input of this model; it takes {', '.join(names)}."
+            f"{did_you_mean(unknown[0], names)}"
+        )
+    if given.get(names[0]) is None:
+        raise InputError(f"The model needs {names[0]}; got {', '.join(given) or 'nothing'}.")
+    return {name: given.get(name) for name in names}
 
 
 def _refuse_probability_loss(loss: Any) -> None:

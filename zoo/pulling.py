@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from dataclasses import dataclass
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, HandleError, NotFoundError
-from zoo.registry import registry
+from zoo.preprocessing.text_spec import TextSpec
+from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
 from zoo.registry.repo_config import card_from_config
+from zoo.registry.transformers_text import TEXT
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
-from zoo.weights.folder import Files, LocalFolder
+from zoo.weights.folder import WEIGHTS, Files, LocalFolder
 from zoo.weights.handle import Handle, Source, parse_handle
 from zoo.weights.https import fetch_url
 from zoo.weights.hub import Repository, open_repository
 from zoo.weights.lockfile import LockedFile
 
+MODULE = "sentence_dense"  # begins the names of the tensors of modules
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -79,6 +83,7 @@ def pull(
     card, files = find(parse_handle(name, registry.is_name), source)
     files = files or card_files(card, source)
     paths = weight_files(card, files, source)
+    module_files(with_texts(card, files), files)
     locked: tuple[LockedFile, ...] = ()
     if isinstance(files, Repository):
         paths = [path for name in list(files.used) if (path := files.file(name))]
@@ -114,12 +119,72 @@ def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
         files = open_repository(handle.name, source, handle.revision)
     else:
         files = LocalFolder(handle.name)
+    return _card_of(files), files
+
+
+def _card_of(files: Files) -> ModelCard:
+    """What the files of a folder say that they are."""
     config = read_json(files, "config.json")
+    return card_from_config(
+        config,
+        origin=files.origin,
+        preprocessor=_preprocessor(files, config),
+        file=functools.partial(read_text, files),
+    )
+
+
+def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
+    """The card of a text model with its tokenizer, which no registry holds, and with the config,
+    labels and task that stand beside it; other cards as they are."""
+    spec = card.preprocessing
+    if files is None or not isinstance(spec, TextSpec) or spec.tokenizer is not None:
+        return card
+    found = _card_of(files)
+    return dataclasses.replace(
+        card,
+        config=found.config,
+        preprocessing=found.preprocessing,
+        task=found.task,
+        labels=found.labels or card.labels,
+    )
+
+
+def module_files(card: ModelCard, files: Files | None) -> dict[Path, str]:
+    """Weights in files of their own, such as the dense layers of sentence-transformers: what the
+    names of their tensors begin with, by file."""
+    if files is None or not card.config.get("pooling_dense"):
+        return {}
+    modules = sentence_config.read(functools.partial(read_text, files), origin=files.origin)
+    found = {}
+    for k, folder in enumerate(modules.folders if modules else ()):
+        path = files.file(f"{folder}/{WEIGHTS}")
+        assert path is not None
+        found[path] = f"{MODULE}.{k}."
+    return found
+
+
+def _preprocessor(files: Files, config: Any) -> Any:
+    """What an image processor's own file says; None where there is none."""
+    if not isinstance(config, dict) or config.get("model_type") in TEXT:
+        return None
     preprocessor = read_json(files, "preprocessor_config.json", required=False)
     if preprocessor is None and "model_type" in config:  # as processors of two halves save it
         both = read_json(files, "processor_config.json", required=False)
         preprocessor = (both or {}).get("image_processor")
-    return card_from_config(config, origin=files.origin, preprocessor=preprocessor), files
+    return preprocessor
+
+
+def read_text(files: Files, name: str) -> str | None:
+    """A text file of a folder; None where it does not exist.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+    path = files.file(name, required=False)
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{files.origin}/{name} is not text in UTF-8: {error}.") from error
 
 
 def read_json(files: Files, name: str, *, required: bool = True) -> Any:

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, OptionError
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.registry import registry
-from zoo.tasks import TASKS
+from zoo.tasks import task_type
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -193,9 +193,10 @@ def _about(model: Model, data: ModelCardData) -> list[tuple[str, str]]:
 
 
 def _usage(model: Model, address: str, for_timm: bool) -> str:
-    task = TASKS[model.record.task]
+    spec = model.record.card.preprocessing
+    task = task_type(model.record.task, spec)
     if model.labels is None and task.headless:  # classes without names cannot be told
-        task = TASKS[task.headless]
+        task = task_type(task.headless, spec)
     lines = [f'import zoo\n\nmodel = zoo.load("{address}")\n{task.example}']
     if for_timm:
         kind = "hf-hub" if _REPO.fullmatch(address) else "local-dir"

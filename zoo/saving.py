@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,15 @@ from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
+from zoo.preprocessing.text_spec import TextSpec
+from zoo.pulling import MODULE
 from zoo.readme import readme
 from zoo.registry import registry
 from zoo.registry.repo_config import (
     card_from_config,
     config_from_card,
     preprocessor_from_card,
+    text_files,
     transformers_type,
 )
 from zoo.weights.files import save_checkpoint
@@ -88,31 +91,60 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     Args:
         address: what the README tells `zoo.load` to take.
     """
-    texts = {
-        "config.json": config_of(model),
-        "preprocessor_config.json": preprocessor_from_card(
-            model.record.card, layout=model.record.layout
-        ),
-    }
-    names = write_weights(tensors(model), folder, max_shard_size)
-    for name, data in texts.items():
-        if data is not None:
-            (folder / name).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-            names.append(name)
+    texts = texts_of(model)
+    whole, modules = _apart(tensors(model))
+    names = write_weights(whole, folder, max_shard_size)
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+        names.append(name)
+    for number, module in enumerate(modules, start=2):
+        names.append(f"{number}_Dense/model.safetensors")
+        save_checkpoint(folder / names[-1], module, {"format": "pt"})
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
     )
     return [*names, "README.md"]
 
 
-def config_of(model: Model) -> dict[str, Any]:
-    """The `config.json` of a model, in the form of its layout.
+def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
+    """The tensors of the main file, and those of modules with a file of their own, in order."""
+    whole = {k: v for k, v in tensors.items() if not k.startswith(f"{MODULE}.")}
+    modules: dict[str, dict[str, np.ndarray]] = {}
+    for name in sorted(tensors.keys() - whole.keys()):
+        _, number, rest = name.split(".", 2)
+        modules.setdefault(number, {})[rest] = tensors[name]
+    return whole, [modules[number] for number in sorted(modules, key=int)]
+
+
+def texts_of(model: Model) -> dict[str, str]:
+    """The files of a model that are no weights, by name, in the form of its layout.
 
     Raises:
         ConfigError: the form cannot say what the model is.
     """
     card, layout = model.record.card, model.record.layout
     family = registry.import_family(card.family)
+    texts = {}
+    if isinstance(card.preprocessing, TextSpec) and transformers_type(layout) is not None:
+        fields = vars(family.read_config(card.config, origin=card.name))
+        texts = text_files(card.preprocessing, fields)
+    config = _config_of(model, family, texts.get)
+    data = {
+        "config.json": config,
+        "preprocessor_config.json": preprocessor_from_card(card, layout=layout),
+    }
+    return texts | {
+        name: json.dumps(value, indent=2) + "\n"
+        for name, value in data.items()
+        if value is not None
+    }
+
+
+def _config_of(
+    model: Model, family: Architecture, file: Callable[[str], str | None]
+) -> dict[str, Any]:
+    card, layout = model.record.card, model.record.layout
     if layout == "timm":
         layers = {layer.name for layer in model.layers}
         heads = [head for head in family.heads if head in layers]
@@ -124,19 +156,19 @@ def config_of(model: Model) -> dict[str, Any]:
     config = family.read_config(card.config, origin=card.name)
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     written = config_from_card(card, layout=layout, fields=fields)
-    _check_says(written, family, config, layout)
+    card = card_from_config(written, origin=layout, file=file)
+    _check_says(family.read_config(card.config, origin=layout), family, config, layout)
     return written
 
 
-def _check_says(written: dict[str, Any], family: Architecture, config: Any, layout: str) -> None:
-    """Raise `ConfigError` where a written config is not read back as what the network is."""
-    back = family.read_config(card_from_config(written, origin=layout).config, origin=layout)
+def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> None:
+    """Raise `ConfigError` where a config is not read back as what the network is."""
     lost = [
         f.name
         for f in dataclasses.fields(config)
         if getattr(back, f.name) != getattr(config, f.name)
         and not f.name.endswith("_rate")  # those act in training alone
-        and f.name != "pooler_act"  # the file tells
+        and f.name not in family.untold
     ]
     if lost:
         raise ConfigError(

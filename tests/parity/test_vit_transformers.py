@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 import zoo
 from zoo.errors import ConfigError
 from zoo.registry import transformers_config
-from zoo.registry.transformers_types import MODEL_TYPES
+from zoo.registry.transformers_config import MODEL_TYPES
 
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()

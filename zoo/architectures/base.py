@@ -81,6 +81,8 @@ class Architecture:
         build: makes the `Graph` from a config and an input size `(h, w)`, each perhaps None.
         layouts: weight map per layout name, the one that is usual first.
         heads: names of the classifier layers.
+        head_parts: names of further layers, or what they begin with, that belong to a task: fresh
+            where a file has another one.
         embedding: name of the layer whose output is the embedding; None where there is none.
         first_conv: name of the convolution that reads the input channels, by config; None for a
             family that reads no images.
@@ -88,7 +90,9 @@ class Architecture:
             `block_args`: their entries stand for options of their own.
         no_maths: options of a reference's config that change nothing at inference.
         task: the task of a config, for a family whose configs have several; None: the card's.
+        tasks: fields of the config by task, where a network can be built for another one.
         spec: the preprocessing that follows from a config, for models whose card has none.
+        untold: options that a reference's config does not tell, and the file does.
         sizes: options that change what a file's weights have to fit.
         resize: how weights fit these, by name, for the config as asked for and the card's own.
         own_layout: the layout of an architecture that is none of the first layout's library.
@@ -102,12 +106,15 @@ class Architecture:
     build: Callable[..., Graph]
     layouts: Mapping[str, WeightMap]
     heads: tuple[str, ...] = ()
+    head_parts: tuple[str, ...] = ()
     embedding: str | None = None
     first_conv: Callable[[Any], str] | None = None
     flatten: tuple[str, ...] = ()
     no_maths: tuple[str, ...] = ()
     task: Callable[[Any], str] | None = None
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spec: Callable[[Any], Spec | None] | None = None
+    untold: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
     own_layout: Callable[[str, Any], str | None] | None = None

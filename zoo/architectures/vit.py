@@ -283,6 +283,7 @@ FAMILY = Architecture(
     sizes=("img_size", "patch_size", "dynamic_img_pad"),
     resize=resize,
     suited=suited,
+    untold=("pooler_act",),
     own_layout=own_layout,
     hints={
         "embeddings.pos_embed": "The file's position embedding is of another image size. Load it "

@@ -11,13 +11,15 @@ from collections.abc import Callable
 import numpy as np
 
 from zoo.weights.mapping import (
-    KERNEL,
     Arrays,
     Constant,
     Operation,
     Row,
+    Rows,
     WeightMap,
-    join,
+    joined_rows,
+    linear_rows,
+    norm_rows,
     torch_rows,
 )
 
@@ -50,50 +52,26 @@ SPLIT_QUERY = Operation(
 TABLE = Operation("table", lambda arrays: [arrays[0][None]], lambda arrays: [arrays[0][0]])
 TOKEN = Operation("token", lambda arrays: [arrays[0][None, None]], lambda arrays: [arrays[0][0, 0]])
 
-Rows = tuple[Row, ...]
-
-
-def _linear(model: str, source: str) -> Rows:
-    return (
-        Row(f"{model}.kernel", f"{source}.weight", KERNEL),
-        Row(f"{model}.bias", f"{source}.bias"),
-    )
-
-
-def _norm(model: str, source: str) -> Rows:
-    return Row(f"{model}.gamma", f"{source}.weight"), Row(f"{model}.beta", f"{source}.bias")
-
-
-def _qkv(source: str, *names: str) -> Rows:
-    weights, biases = (
-        tuple(f"{source}.{name}.{part}" for name in names) for part in ("weight", "bias")
-    )
-    return (
-        Row("blocks.*.attn.qkv.kernel", weights, join(3)),
-        Row("blocks.*.attn.qkv.bias", biases, join(3)),
-    )
-
-
 # ---------------------------------------------------------------- ViT, DeiT, DINOv2
 
 
 def _vit_block(layer: str) -> Rows:
     return (
-        *_norm("blocks.*.norm1", f"{layer}.layernorm_before"),
-        *_norm("blocks.*.norm2", f"{layer}.layernorm_after"),
-        *_linear("blocks.*.mlp.fc1", f"{layer}.intermediate.dense"),
-        *_linear("blocks.*.mlp.fc2", f"{layer}.output.dense"),
+        *norm_rows("blocks.*.norm1", f"{layer}.layernorm_before"),
+        *norm_rows("blocks.*.norm2", f"{layer}.layernorm_after"),
+        *linear_rows("blocks.*.mlp.fc1", f"{layer}.intermediate.dense"),
+        *linear_rows("blocks.*.mlp.fc2", f"{layer}.output.dense"),
     )
 
 
 def _dino_block(layer: str, first: str = "fc1", second: str = "fc2") -> Rows:
     return (
-        *_norm("blocks.*.norm1", f"{layer}.norm1"),
-        *_norm("blocks.*.norm2", f"{layer}.norm2"),
+        *norm_rows("blocks.*.norm1", f"{layer}.norm1"),
+        *norm_rows("blocks.*.norm2", f"{layer}.norm2"),
         Row("blocks.*.ls1.scale", f"{layer}.layer_scale1.lambda1"),
         Row("blocks.*.ls2.scale", f"{layer}.layer_scale2.lambda1"),
-        *_linear("blocks.*.mlp.fc1", f"{layer}.mlp.{first}"),
-        *_linear("blocks.*.mlp.fc2", f"{layer}.mlp.{second}"),
+        *linear_rows("blocks.*.mlp.fc1", f"{layer}.mlp.{first}"),
+        *linear_rows("blocks.*.mlp.fc2", f"{layer}.mlp.{second}"),
     )
 
 
@@ -101,8 +79,11 @@ def _gated_dino_block(layer: str) -> Rows:
     return _dino_block(layer, "weights_in", "weights_out")
 
 
-_CLASSIFIER = _linear("head", "classifier")
-_DISTILLED = (*_linear("head", "cls_classifier"), *_linear("head_dist", "distillation_classifier"))
+_CLASSIFIER = linear_rows("head", "classifier")
+_DISTILLED = (
+    *linear_rows("head", "cls_classifier"),
+    *linear_rows("head_dist", "distillation_classifier"),
+)
 
 
 def _vit(
@@ -114,12 +95,12 @@ def _vit(
         Row("embeddings.dist_token", f"{front}.distillation_token"),
         Row("embeddings.reg_token", f"{front}.register_tokens"),
         Row("embeddings.pos_embed", f"{front}.position_embeddings"),
-        *_linear("patch_embed.proj", f"{front}.patch_embeddings.projection"),
-        *_qkv(f"{layer}.attention.attention", "query", "key", "value"),
-        *_linear("blocks.*.attn.proj", f"{layer}.attention.output.dense"),
+        *linear_rows("patch_embed.proj", f"{front}.patch_embeddings.projection"),
+        *joined_rows("blocks.*.attn.qkv", f"{layer}.attention.attention", "query", "key", "value"),
+        *linear_rows("blocks.*.attn.proj", f"{layer}.attention.output.dense"),
         *block(layer),
-        *_norm("norm", f"{prefix}layernorm"),
-        *_linear("pooler.dense", f"{prefix}pooler.dense"),
+        *norm_rows("norm", f"{prefix}layernorm"),
+        *linear_rows("pooler.dense", f"{prefix}pooler.dense"),
         *heads,
     )
     # the pooler: some files have one that no classifier reads
@@ -141,15 +122,15 @@ def _tower(prefix: str, head: str) -> WeightMap:
     rows = (
         Row("embeddings.cls_token", f"{front}.class_embedding", TOKEN),
         Row("embeddings.pos_embed", f"{front}.position_embedding.weight", TABLE),
-        *_linear("patch_embed.proj", f"{front}.patch_embedding"),
-        *_norm("norm_pre", f"{prefix}pre_layrnorm"),
-        *_qkv(f"{layer}.self_attn", "q_proj", "k_proj", "v_proj"),
-        *_linear("blocks.*.attn.proj", f"{layer}.self_attn.out_proj"),
-        *_norm("blocks.*.norm1", f"{layer}.layer_norm1"),
-        *_norm("blocks.*.norm2", f"{layer}.layer_norm2"),
-        *_linear("blocks.*.mlp.fc1", f"{layer}.mlp.fc1"),
-        *_linear("blocks.*.mlp.fc2", f"{layer}.mlp.fc2"),
-        *_norm("norm", f"{prefix}post_layernorm"),
+        *linear_rows("patch_embed.proj", f"{front}.patch_embedding"),
+        *norm_rows("norm_pre", f"{prefix}pre_layrnorm"),
+        *joined_rows("blocks.*.attn.qkv", f"{layer}.self_attn", "q_proj", "k_proj", "v_proj"),
+        *linear_rows("blocks.*.attn.proj", f"{layer}.self_attn.out_proj"),
+        *norm_rows("blocks.*.norm1", f"{layer}.layer_norm1"),
+        *norm_rows("blocks.*.norm2", f"{layer}.layer_norm2"),
+        *linear_rows("blocks.*.mlp.fc1", f"{layer}.mlp.fc1"),
+        *linear_rows("blocks.*.mlp.fc2", f"{layer}.mlp.fc2"),
+        *norm_rows("norm", f"{prefix}post_layernorm"),
         Row("attn_pool.latent", f"{pool}.probe"),
         *(
             Row(
@@ -159,11 +140,11 @@ def _tower(prefix: str, head: str) -> WeightMap:
             )
             for ours, theirs in (("kernel", "weight"), ("bias", "bias"))
         ),
-        *_linear("attn_pool.proj", f"{pool}.attention.out_proj"),
-        *_norm("attn_pool.norm", f"{pool}.layernorm"),
-        *_linear("attn_pool.mlp.fc1", f"{pool}.mlp.fc1"),
-        *_linear("attn_pool.mlp.fc2", f"{pool}.mlp.fc2"),
-        *_linear("head", head),
+        *linear_rows("attn_pool.proj", f"{pool}.attention.out_proj"),
+        *norm_rows("attn_pool.norm", f"{pool}.layernorm"),
+        *linear_rows("attn_pool.mlp.fc1", f"{pool}.mlp.fc1"),
+        *linear_rows("attn_pool.mlp.fc2", f"{pool}.mlp.fc2"),
+        *linear_rows("head", head),
     )
     # position_ids: a buffer of older files; the pooling: classifiers of SigLIP read none
     return WeightMap(

@@ -34,6 +34,31 @@ def leaky_relu(x):
     return ops.maximum(x, 0.01 * x)
 
 
+def clipped_gelu(x):
+    """`gelu` between -10 and 10 (Wu et al., arXiv:2004.09602)."""
+    return ops.clip(gelu(x), -10, 10)
+
+
+def hard_swish(x):
+    """x relu6(x + 3) / 6 (Howard et al., arXiv:1905.02244)."""
+    return x * ops.clip(x + 3, 0, 6) / 6
+
+
+def mish(x):
+    """x tanh(softplus(x)) (Misra, arXiv:1908.08681)."""
+    return x * ops.tanh(ops.softplus(x))
+
+
+def squared_relu(x):
+    """max(x, 0) squared (So et al., arXiv:2109.08668)."""
+    return ops.square(ops.relu(x))
+
+
+def laplace(x):
+    """The distribution function that attention has in Mega (Ma et al., arXiv:2209.10655)."""
+    return 0.5 * (1 + ops.erf((x - 0.707107) / (0.282095 * 2**0.5)))
+
+
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ops.relu,
     "silu": ops.silu,
@@ -44,6 +69,13 @@ ACTIVATIONS: dict[str, Callable] = {
     "leaky_relu": leaky_relu,
     "sigmoid": ops.sigmoid,
     "tanh": ops.tanh,
+    "linear": lambda x: x,
+    "relu6": lambda x: ops.clip(x, 0, 6),
+    "clipped_gelu": clipped_gelu,
+    "hard_swish": hard_swish,
+    "mish": mish,
+    "squared_relu": squared_relu,
+    "laplace": laplace,
 }
 
 

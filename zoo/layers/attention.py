@@ -168,9 +168,11 @@ class Attention(_SelfAttention):
         kv_heads: heads of keys and values, each read by `heads / kv_heads` queries (Ainslie et
             al., arXiv:2305.13245); None is as many.
         head_dim: features per head; None is `c / heads`.
+        scale: of the logits; None is `head_dim ** -0.5`.
+        causal: whether a token sees those before it alone.
     """
 
-    fields = (*_SelfAttention.fields, "kv_heads", "head_dim")
+    fields = (*_SelfAttention.fields, "kv_heads", "head_dim", "scale", "causal")
 
     def __init__(
         self,
@@ -178,10 +180,13 @@ class Attention(_SelfAttention):
         *,
         kv_heads: int | None = None,
         head_dim: int | None = None,
+        scale: float | None = None,
+        causal: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(heads, **kwargs)
         self.kv_heads, self.head_dim = kv_heads, head_dim
+        self.scale, self.causal = scale, causal
 
     def build(self, input_shape: Shape) -> None:
         self.groups = self.kv_heads or self.heads
@@ -189,7 +194,7 @@ class Attention(_SelfAttention):
         features = (self.heads + 2 * self.groups) * self.size
         self.build_maps(input_shape, features, self.size, self.heads * self.size)
 
-    def call(self, inputs, attention_mask=None, bias=None, causal=False, training=None):
+    def call(self, inputs, attention_mask=None, bias=None, training=None):
         """See `attend` for the mask and the bias, which broadcast to `[n, heads, t, t]`."""
         query, key, value = self.queries_keys_values(inputs)
         x = attended(
@@ -198,11 +203,32 @@ class Attention(_SelfAttention):
             value,
             mask=attention_mask,
             bias=bias,
-            causal=causal,
+            causal=self.causal,
+            scale=self.scale,
             drop=self.weights_drop,
             training=training,
         )
         return run_chain(heads_last(x), *self.tail)
+
+    def extend(self, inputs: Any, cache: Any, start: Any, readable: Any) -> tuple[Any, Any]:
+        """The same for tokens that follow on others, whose keys and values are kept.
+
+        Args:
+            inputs: the new tokens `[n, t, c]`.
+            cache: keys and values of all tokens, a pair of `[n, kv_heads, length, d]`.
+            start: the place of the first new token in the cache.
+            readable: which places each new token may read, bool, to `[n, heads, t, length]`.
+
+        Returns:
+            `[n, t, c]`, and the cache with the new keys and values in it.
+        """
+        query, *new = self.queries_keys_values(inputs)
+        cache = tuple(
+            ops.slice_update(old, (0, 0, start, 0), part)
+            for old, part in zip(cache, new, strict=True)
+        )
+        x = attended(query, *cache, mask=readable, scale=self.scale)
+        return run_chain(heads_last(x), *self.tail), cache
 
     def queries_keys_values(self, inputs: Any) -> tuple[Any, Any, Any]:
         """`[n, heads, t, d]`, and twice `[n, kv_heads, t, d]`."""

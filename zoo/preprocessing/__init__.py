@@ -6,11 +6,13 @@ import importlib
 from typing import Any
 
 from zoo.preprocessing.spec import AudioSpec, ImageSpec, SequenceSpec, Spec
+from zoo.preprocessing.text_spec import TextSpec
 
 _HOMES: dict[type[Spec], str] = {
     ImageSpec: "image.ImagePreprocessor",
     AudioSpec: "audio.AudioPreprocessor",
     SequenceSpec: "sequence.SequencePreprocessor",
+    TextSpec: "text.TextPreprocessor",
 }
 SPECS: dict[str, type[Spec]] = {spec.kind: spec for spec in _HOMES}
 

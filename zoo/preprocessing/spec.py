@@ -112,11 +112,11 @@ class ImageSpec(Spec):
         for name in ("input_size", "test_input_size", "mean", "std"):
             if isinstance(getattr(self, name), list):  # as JSON gives them
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        _check_name("crop_mode", self.crop_mode, get_args(CropMode))
-        _check_name("interpolation", self.interpolation, get_args(Interpolation))
-        _check_name("channel_order", self.channel_order, get_args(ChannelOrder))
-        _check_name("crop_rounding", self.crop_rounding, get_args(CropRounding))
-        _check_name("alpha", self.alpha, get_args(Alpha))
+        check_name("crop_mode", self.crop_mode, get_args(CropMode))
+        check_name("interpolation", self.interpolation, get_args(Interpolation))
+        check_name("channel_order", self.channel_order, get_args(ChannelOrder))
+        check_name("crop_rounding", self.crop_rounding, get_args(CropRounding))
+        check_name("alpha", self.alpha, get_args(Alpha))
         for name in ("input_size", "test_input_size"):
             _check_size(name, getattr(self, name))
         for name in ("crop_pct", "test_crop_pct"):
@@ -331,7 +331,7 @@ class SequenceSpec(Spec):
                 f"got vocabulary={'none' if self.vocabulary is None else len(self.vocabulary)}, "
                 f"features={self.features}."
             )
-        _check_name("level", self.level, ("character", "word"))
+        check_name("level", self.level, ("character", "word"))
         for name in ("unknown", "padding"):
             token = getattr(self, name)
             if token is not None and token not in (self.vocabulary or ()):
@@ -358,7 +358,8 @@ class SequenceSpec(Spec):
         return rng.integers(len(self.vocabulary), size=(2, steps))
 
 
-def _check_name(field: str, value: str, names: tuple[str, ...]) -> None:
+def check_name(field: str, value: str, names: tuple[str, ...]) -> None:
+    """Raise `ConfigError` unless the value of a field is one of the names."""
     if value not in names:
         raise ConfigError(
             f"{field} is {value!r}; one of {', '.join(names)} was expected."

@@ -36,6 +36,9 @@ _COMPANIONS = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "*_Pooling/config.json",
+    "*_Dense/config.json",
+    "*_Dense/model.safetensors",
+    "*_Normalize/config.json",
     "LICENSE*",
     "NOTICE*",
 )

@@ -8,22 +8,27 @@ other library publishes has a form of ours: the card itself, under `tfzoo`.
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from zoo.errors import ConfigError, UnknownNameError, did_you_mean
 from zoo.preprocessing.spec import ImageSpec, Spec
+from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels as label_sets
-from zoo.registry import transformers_config
+from zoo.registry import sentence_config, transformers_config
 from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.preprocessor_config import (
     image_spec_from_preprocessor,
     preprocessor_from_image_spec,
 )
 from zoo.registry.registry import architecture_card
-from zoo.registry.transformers_types import MODEL_TYPES
+from zoo.registry.tokenizer_config import text_spec, tokenizer_files
+from zoo.registry.transformers_config import MODEL_TYPES
+from zoo.registry.transformers_text import TEXT
+from zoo.registry.transformers_text import task_of as task_of_text
 
 CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
@@ -53,6 +58,7 @@ def card_from_config(
     *,
     origin: str,
     preprocessor: Mapping[str, Any] | None = None,
+    file: Callable[[str], str | None] = lambda name: None,
 ) -> ModelCard:
     """The card that a repo's or folder's own config describes; `weights` is left None.
 
@@ -61,6 +67,8 @@ def card_from_config(
         origin: handle of the repo or folder: the card's name, and named in errors.
         preprocessor: content of `preprocessor_config.json`, where there is one; timm's layout
             carries the same under `pretrained_cfg`.
+        file: gives the content of a text file beside it, None where there is none: a text model
+            has its tokenizer there, and what makes one vector of a text.
 
     Raises:
         ConfigError: the config names no architecture, one that zoo does not have, or a field has a
@@ -73,6 +81,8 @@ def card_from_config(
         return _from_zoo(config[OURS], origin)
     if "architecture" in config:
         return _from_timm(config, origin)
+    if config.get("model_type") in TEXT:
+        return _from_text(config, origin, file)
     if "model_type" in config:
         return _from_transformers(config, origin, preprocessor)
     raise ConfigError(
@@ -100,7 +110,11 @@ def config_from_card(
         return timm_config(card, **facts)
     if (model_type := transformers_type(layout)) is not None:
         labels = label_sets.labels(card.labels) if isinstance(card.labels, str) else card.labels
-        return transformers_config.write(model_type, fields or card.config, labels)
+        config = transformers_config.write(model_type, fields or card.config, labels)
+        if isinstance(card.preprocessing, TextSpec) and card.preprocessing.stop_ids:
+            first, *others = card.preprocessing.stop_ids
+            config["eos_token_id"] = [first, *others] if others else first
+        return config
     plain = replace(card, weights=None, num_params=None, published={})
     return {"architecture": card.architecture, OURS: to_data(plain)}
 
@@ -111,6 +125,21 @@ def preprocessor_from_card(card: ModelCard, *, layout: str) -> dict[str, Any] | 
     if model_type is None or not isinstance(card.preprocessing, ImageSpec):
         return None
     return preprocessor_from_image_spec(card.preprocessing, model_type=model_type)
+
+
+def text_files(spec: TextSpec, fields: Mapping[str, Any]) -> dict[str, str]:
+    """The files beside `config_from_card` of a text model, by name: tokenizer, one vector."""
+    texts = tokenizer_files(spec)
+    if fields["head"] != "sentence":
+        return texts
+    data = sentence_config.write(
+        fields,
+        width=fields["hidden_size"],
+        max_length=spec.max_length,
+        prompts=spec.prompts,
+        default_prompt=spec.default_prompt,
+    )
+    return texts | {name: json.dumps(value, indent=2) + "\n" for name, value in data.items()}
 
 
 def transformers_type(layout: str) -> str | None:
@@ -274,6 +303,37 @@ def _from_transformers(
         config=to_data(found.fields),
         preprocessing=spec,
         task=CLASSIFICATION if num_classes and not found.projects else FEATURES,
+        labels=found.labels,
+        license=config.get("license"),
+        num_params=None,
+    )
+
+
+def _from_text(
+    config: Mapping[str, Any], origin: str, file: Callable[[str], str | None]
+) -> ModelCard:
+    """A text model in transformers' form, perhaps with sentence-transformers' files beside it."""
+    found = transformers_config.read(config, where=_where(origin))
+    fields, sentences = found.fields, None
+    if fields["head"] == "base":
+        sentences = sentence_config.read(file, origin=origin.rstrip("/"))
+    spec = text_spec(
+        file, model_type=found.model_type, fields=fields, config=config, origin=origin.rstrip("/")
+    )
+    if sentences is not None:
+        fields = fields | sentences.fields
+        spec = replace(
+            spec,
+            max_length=min(n for n in (sentences.max_length, spec.max_length) if n),
+            prompts=sentences.prompts,
+            default_prompt=sentences.default_prompt,
+        )
+    return replace(
+        architecture_card(found.model_type),
+        name=origin,
+        config=to_data(fields),
+        preprocessing=spec,
+        task=task_of_text(fields),
         labels=found.labels,
         license=config.get("license"),
         num_params=None,

@@ -1,6 +1,6 @@
 """transformers' `config.json`: read as the fields of our configs, and written from them.
 
-`transformers_types` has the tables, one per model type.
+`transformers_vision` and `transformers_text` have the tables, one per model type.
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
-from zoo.registry.transformers_types import MODEL_TYPES, PROJECTION, Fields, ModelType
+from zoo.registry.transformers_text import TEXT
+from zoo.registry.transformers_types import Fields, ModelType
+from zoo.registry.transformers_vision import PROJECTION, VISION
+
+MODEL_TYPES = VISION | TEXT
 
 # Keys of every config of transformers that change nothing in the network.
 _GENERIC = {
@@ -92,6 +96,11 @@ def read(config: Mapping[str, Any], *, where: str) -> Found:
         fields |= {**kind.fields, **kind.derive(held), **kind.heads[name]}
     except (ConfigError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
+    if kind.heads[name].get("causal") and not held.get("is_decoder", True):
+        raise ConfigError(
+            f"{where} is of a {name} with is_decoder false: its tokens would see those after them. "
+            "Set is_decoder to true, as the class needs it."
+        )
     labels = _labels(config)
     fields["num_classes"] = _classes(name, kind, held, labels)
     named = labels is not None and len(labels) == fields["num_classes"]
@@ -112,17 +121,7 @@ def write(
         ConfigError: no class of the type has such a head.
     """
     kind = MODEL_TYPES[model_type]
-    base, *classifiers = kind.heads
-    if fields["num_classes"]:
-        fields = {**fields, "pooler_act": None}  # classifiers have no pooler
-    choices = classifiers if fields["num_classes"] else [base]
-    fitting = [c for c in choices if all(fields[k] == v for k, v in kind.heads[c].items())]
-    if not fitting:
-        raise ConfigError(
-            f"transformers has no {model_type} with num_classes={fields['num_classes']} and "
-            f"global_pool={fields['global_pool']!r}; its classes are {', '.join(kind.heads)}."
-        )
-    name = max(fitting, key=lambda c: len(kind.heads[c]))
+    name = _class_of(model_type, fields)
     config = {theirs: fields[ours] for theirs, ours in kind.same.items()} | kind.revert(fields)
     head: dict[str, Any] = {"architectures": [name], "model_type": model_type}
     if name == "SiglipForImageClassification":
@@ -135,6 +134,28 @@ def write(
         config["id2label"] = {str(k): label for k, label in enumerate(labels)}
         config["label2id"] = {label: k for k, label in enumerate(labels)}
     return head | config
+
+
+def _class_of(model_type: str, fields: Fields | Mapping[str, Any]) -> str:
+    """The class in `architectures` for fields of our config."""
+    heads = MODEL_TYPES[model_type].heads
+    base, *classifiers = heads
+    if model_type in TEXT:
+        # what makes one vector of a text stands in files of its own, beside a base model
+        fields = {**fields, "head": "base"} if fields["head"] == "sentence" else fields
+        choices, decisive = list(heads), ("head", "causal")
+    elif fields["num_classes"]:
+        fields = {**fields, "pooler_act": None}  # classifiers have no pooler
+        choices, decisive = classifiers, ("num_classes", "global_pool")
+    else:
+        choices, decisive = [base], ("num_classes", "global_pool")
+    fitting = [c for c in choices if all(fields[k] == v for k, v in heads[c].items())]
+    if not fitting:
+        found = " and ".join(f"{name}={fields[name]!r}" for name in decisive)
+        raise ConfigError(
+            f"transformers has no {model_type} with {found}; its classes are {', '.join(heads)}."
+        )
+    return max(fitting, key=lambda c: len(heads[c]))
 
 
 def _check_keys(keys: Mapping[str, Any], kind: ModelType, where: str) -> None:
@@ -152,6 +173,8 @@ def _classes(
 ) -> int:
     if name == next(iter(kind.heads)):
         return 0
+    if "num_classes" in kind.heads[name]:
+        return kind.heads[name]["num_classes"]
     if name == "CLIPVisionModelWithProjection":
         return keys["projection_dim"]
     if labels is not None:

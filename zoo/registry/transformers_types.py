@@ -1,12 +1,11 @@
 """The model types of transformers: which key of a `config.json` is which field of our configs.
 
-One entry per type; `transformers_config` reads and writes files by them. What a file leaves out has
-the default of transformers' own config class.
+One entry per type, in `transformers_vision` and `transformers_text`; `transformers_config` reads
+and writes files by them. What a file leaves out has the default of transformers' own config class.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,21 +16,28 @@ VERSION = "5.23.0"  # whose config classes the defaults are
 
 Fields = dict[str, Any]
 
-# Keys of backbones and of training: of no effect on what the network gives.
-_BACKBONE = {"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"}
-_BACKBONE |= {"stage_names", "use_mask_token"}
-
 _ACTIVATIONS = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "quick_gelu": "quick_gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_10": "clipped_gelu",
     "relu": "relu",
+    "relu2": "squared_relu",
+    "relu6": "relu6",
+    "leaky_relu": "leaky_relu",
     "silu": "silu",
     "swish": "silu",
+    "hardswish": "hard_swish",
+    "mish": "mish",
+    "laplace": "laplace",
     "tanh": "tanh",
     "sigmoid": "sigmoid",
+    "linear": "linear",
 }
 
 
@@ -46,6 +52,7 @@ class ModelType:
         derive: fields that follow from several keys, or are written in another way.
         revert: the keys of such fields.
         heads: class in `architectures` -> fields; the first one is the network without a head.
+            One that says `num_classes` has no classes of the file's.
         idle: keys without effect.
     """
 
@@ -58,26 +65,12 @@ class ModelType:
     idle: frozenset[str] = frozenset()
 
 
-# ---------------------------------------------------------------- values with two spellings
+def activation(name: Any) -> str:
+    """Our name of an activation.
 
-
-def _pair(size: Any) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
-
-
-def _edge(pair: Any) -> Any:
-    height, width = pair
-    return height if height == width else [height, width]
-
-
-def _ratio(hidden: int, width: int) -> float:
-    """The multiple of `width` whose whole part is `hidden`, which dividing may miss by a bit."""
-    ratio = hidden / width
-    return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
-
-
-def _activation(name: Any) -> str:
+    Raises:
+        ConfigError: there is none of that name, or one with weights.
+    """
     if name not in _ACTIVATIONS:
         raise ConfigError(
             f"the activation {name!r} is unknown; known are {', '.join(_ACTIVATIONS)}."
@@ -86,224 +79,6 @@ def _activation(name: Any) -> str:
     return _ACTIVATIONS[name]
 
 
-def _their_activation(name: str) -> str:
+def their_activation(name: str) -> str:
+    """transformers' name of one of our activations."""
     return next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == name)
-
-
-# ---------------------------------------------------------------- vision
-
-_VISION = {
-    "hidden_size": "embed_dim",
-    "num_hidden_layers": "depth",
-    "num_attention_heads": "num_heads",
-    "patch_size": "patch_size",
-    "num_channels": "in_chans",
-    "layer_norm_eps": "norm_eps",
-}
-_SIZES = {
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 224,
-    "patch_size": 16,
-}
-_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
-def _vision(keys: Mapping[str, Any]) -> Fields:
-    width = keys["hidden_size"]
-    dropout = keys.get("hidden_dropout_prob", 0.0)
-    attention = keys.get("attention_probs_dropout_prob", keys.get("attention_dropout", 0.0))
-    return {
-        "img_size": _pair(keys["image_size"]),
-        "act_layer": _activation(keys["hidden_act"]),
-        "mlp_ratio": _ratio(keys["intermediate_size"], width)
-        if "intermediate_size" in keys
-        else float(keys["mlp_ratio"]),
-        "pos_drop_rate": dropout,
-        "proj_drop_rate": dropout,
-        "attn_drop_rate": attention,
-    }
-
-
-def _from_vision(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "image_size": _edge(fields["img_size"]),
-        "hidden_act": _their_activation(fields["act_layer"]),
-        "intermediate_size": int(fields["embed_dim"] * fields["mlp_ratio"]),
-    }
-
-
-def _vit(keys: Mapping[str, Any]) -> Fields:
-    if keys.get("pooler_output_size") not in (None, keys["hidden_size"]):
-        raise ConfigError(f"pooler_output_size={keys['pooler_output_size']} is not the width.")
-    return _vision(keys) | {"pooler_act": _activation(keys["pooler_act"])}
-
-
-def _from_vit(fields: Mapping[str, Any]) -> dict[str, Any]:
-    pooler = fields["pooler_act"] or "tanh"
-    return _from_vision(fields) | _from_dropout(fields) | {"pooler_act": _their_activation(pooler)}
-
-
-def _from_dropout(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "hidden_dropout_prob": fields["proj_drop_rate"],
-        "attention_probs_dropout_prob": fields["attn_drop_rate"],
-    }
-
-
-def _dinov2(keys: Mapping[str, Any]) -> Fields:
-    fields = _vision(keys)
-    if keys["use_swiglu_ffn"]:
-        width = keys["hidden_size"]
-        packed = {"mlp_layer": "swiglu_packed", "act_layer": "silu"}
-        hidden = 2 * _gated(int(width * keys["mlp_ratio"]))  # gate and values
-        fields |= packed | {"mlp_ratio": _ratio(hidden, width)}
-    return fields
-
-
-def _from_dinov2(fields: Mapping[str, Any]) -> dict[str, Any]:
-    keys = _from_vision(fields) | _from_dropout(fields)
-    hidden, width = keys.pop("intermediate_size"), fields["embed_dim"]
-    keys["use_swiglu_ffn"] = fields["mlp_layer"] == "swiglu_packed"
-    if keys["use_swiglu_ffn"]:
-        keys["hidden_act"] = "gelu"  # which is not read
-        widths = ((ratio, 2 * _gated(width * ratio)) for ratio in range(1, 33))
-    else:
-        widths = ((ratio, width * ratio) for ratio in range(1, 33))
-    keys["mlp_ratio"] = next((ratio for ratio, w in widths if w == hidden), None)
-    if keys["mlp_ratio"] is None:
-        raise ConfigError(f"transformers' DINOv2 has whole ratios alone: {hidden} of {width}.")
-    return keys
-
-
-def _gated(hidden: int) -> int:
-    """Two thirds of the width, to a multiple of 8."""
-    return (int(hidden * 2 / 3) + 7) // 8 * 8
-
-
-def _from_tower(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return _from_vision(fields) | {"attention_dropout": fields["attn_drop_rate"]}
-
-
-_CLS_SLOT = {"pos_resample": "bicubic"}
-_DINO_DEFAULTS = (
-    _SIZES
-    | _DROPOUT
-    | {
-        "mlp_ratio": 4,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,
-        "qkv_bias": True,
-        "layerscale_value": 1.0,
-        "drop_path_rate": 0.0,
-        "use_swiglu_ffn": False,
-    }
-)
-_VIT_DEFAULTS = (
-    _SIZES
-    | _DROPOUT
-    | {
-        "intermediate_size": 3072,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "qkv_bias": True,
-        "pooler_act": "tanh",
-        "pooler_output_size": None,
-    }
-)
-_DINO_SAME = _VISION | {
-    "qkv_bias": "qkv_bias",
-    "layerscale_value": "init_values",
-    "drop_path_rate": "drop_path_rate",
-}
-_CLASSIFIER: Fields = {"pooler_act": None}
-PROJECTION: Fields = {"head_bias": False}
-
-MODEL_TYPES: dict[str, ModelType] = {
-    "vit": ModelType(
-        defaults=_VIT_DEFAULTS,
-        same=_VISION | {"qkv_bias": "qkv_bias"},
-        fields=_CLS_SLOT,
-        derive=_vit,
-        revert=_from_vit,
-        heads={"ViTModel": {}, "ViTForImageClassification": _CLASSIFIER},
-    ),
-    "deit": ModelType(
-        defaults=_VIT_DEFAULTS,
-        same=_VISION | {"qkv_bias": "qkv_bias"},
-        fields=_CLS_SLOT | {"dist_token": True},
-        derive=_vit,
-        revert=_from_vit,
-        heads={
-            "DeiTModel": {},
-            "DeiTForImageClassification": _CLASSIFIER,
-            "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"dist_head": True},
-        },
-    ),
-    "dinov2": ModelType(
-        defaults=_DINO_DEFAULTS | {"patch_size": 14},
-        same=_DINO_SAME,
-        fields={"pos_resample": "bicubic", "dynamic_img_size": True},
-        derive=_dinov2,
-        revert=_from_dinov2,
-        heads={
-            "Dinov2Model": {},
-            "Dinov2ForImageClassification": {"global_pool": "cat_token_avg"},
-        },
-        idle=frozenset(_BACKBONE),
-    ),
-    "dinov2_with_registers": ModelType(
-        defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
-        same=_DINO_SAME | {"num_register_tokens": "reg_tokens"},
-        fields={"dynamic_img_size": True, "no_embed_reg": True},
-        derive=_dinov2,
-        revert=_from_dinov2,
-        heads={
-            "Dinov2WithRegistersModel": {},
-            "Dinov2WithRegistersForImageClassification": {"global_pool": "cat_token_avg"},
-        },
-        idle=frozenset(_BACKBONE),
-    ),
-    "clip_vision_model": ModelType(
-        defaults=_SIZES
-        | {
-            "patch_size": 32,
-            "intermediate_size": 3072,
-            "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-            "attention_dropout": 0.0,
-            "projection_dim": 512,
-        },
-        same=_VISION,
-        fields=_CLS_SLOT | {"pre_norm": True},
-        derive=_vision,
-        revert=_from_tower,
-        heads={"CLIPVisionModel": {}, "CLIPVisionModelWithProjection": PROJECTION},
-        idle=frozenset({"dropout", "projection_dim"}),
-    ),
-    "siglip_vision_model": ModelType(
-        defaults=_SIZES
-        | {
-            "intermediate_size": 3072,
-            "hidden_act": "gelu_pytorch_tanh",
-            "layer_norm_eps": 1e-6,
-            "attention_dropout": 0.0,
-            "vision_use_head": True,
-        },
-        same=_VISION,
-        fields=_CLS_SLOT | {"class_token": False},
-        derive=lambda keys: (
-            _vision(keys) | {"global_pool": "map" if keys["vision_use_head"] else "avg"}
-        ),
-        revert=lambda fields: (
-            _from_tower(fields) | {"vision_use_head": fields["global_pool"] == "map"}
-        ),
-        heads={
-            "SiglipVisionModel": {},
-            "SiglipForImageClassification": {"global_pool": "avg", "fc_norm": False},
-        },
-        idle=frozenset({"projection_dim"}),
-    ),
-}

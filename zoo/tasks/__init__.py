@@ -8,6 +8,6 @@ import keras  # noqa: F401
 
 from zoo.tasks.base import Task
 from zoo.tasks.classification import Prediction
-from zoo.tasks.table import TASKS
+from zoo.tasks.table import TASKS, task_type
 
-__all__ = ["TASKS", "Prediction", "Task"]
+__all__ = ["TASKS", "Prediction", "Task", "task_type"]

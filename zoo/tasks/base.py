@@ -134,14 +134,21 @@ def _compile(model: keras.Model, outputs: Any) -> Any:
     import tensorflow as tf
 
     # the cache is keyed by the model: what it holds must not keep the model alive
-    part = keras.Model(model.inputs, outputs) if outputs is not None else None
+    part = keras.Model(model.input, outputs) if outputs is not None else None
     reference = weakref.ref(model)
 
     def forward(*inputs):
         target: Any = part if part is not None else reference()
         return target(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
 
-    return tf.function(forward, reduce_retracing=True)
+    if not isinstance(model.input, dict):
+        return tf.function(forward, reduce_retracing=True)
+    names = tuple(model.input)  # of which a batch may leave some out
+
+    def forward_named(inputs):
+        return forward({name: inputs.get(name) for name in names})
+
+    return tf.function(forward_named, reduce_retracing=True)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

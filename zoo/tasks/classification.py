@@ -87,7 +87,7 @@ class Classification(HostTask):
             raise InputError(f"top must be at least 1; got {top}.")
         results: list[list[Prediction]] = []
         for logits in self.outputs(inputs, batch_size, "classify"):
-            results.extend(_best(row, labels, top) for row in softmax(logits))
+            results.extend(best(row, labels, top) for row in softmax(logits))
         return results
 
     def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:
@@ -117,7 +117,8 @@ class Features(HostTask):
         return _stacked(rows, self.model.output_shape[-1])
 
 
-def _best(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[Prediction]:
+def best(probabilities: np.ndarray, labels: Sequence[str], top: int) -> list[Prediction]:
+    """The `top` classes with the highest of the probabilities `[classes]`, best first."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [Prediction(label=labels[i], index=int(i), score=float(probabilities[i])) for i in order]
 

@@ -80,7 +80,7 @@ class RecurrentGeneration(Task):
         stops = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
         ids = self.preprocess(prompt)
         pieces = self._pieces(ids, sampling, np.random.default_rng(seed), max_new_tokens)
-        return _until(pieces, stops)
+        return until(pieces, stops)
 
     def _pieces(
         self, ids: np.ndarray, sampling: Sampling, rng: np.random.Generator, count: int
@@ -137,19 +137,43 @@ def seeds(seed: int | None, count: int) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence(seed).spawn(count)
 
 
-def _until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces up to the first of the texts that end them, which may lie across several."""
-    held = ""
-    for piece in pieces:
-        held += piece
-        ends = [place for text in stops if (place := held.find(text)) >= 0]
-        if ends:
-            yield held[: min(ends)]
-            return
+class Until:
+    """Text up to the first of the texts that end it, which may lie across several pieces.
+
+    Attributes:
+        ended: whether one of them came.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.ended = False
+        self._stops, self._held = stops, ""
+
+    def take(self, piece: str) -> str:
+        """What is sure to belong to the text, now that this piece has come."""
+        held = self._held + piece
+        places = [place for text in self._stops if (place := held.find(text)) >= 0]
+        if places:
+            self.ended, self._held = True, ""
+            return held[: min(places)]
         # what may be the beginning of an end is held back
-        keep = max((k for t in stops for k in range(len(t)) if held.endswith(t[:k])), default=0)
-        if held[: len(held) - keep]:
-            yield held[: len(held) - keep]
-        held = held[len(held) - keep :]
-    if held:
-        yield held
+        starts = (k for text in self._stops for k in range(len(text)) if held.endswith(text[:k]))
+        sure = len(held) - max(starts, default=0)
+        self._held = held[sure:]
+        return held[:sure]
+
+    def rest(self) -> str:
+        """What was held back, if nothing comes any more."""
+        held, self._held = self._held, ""
+        return held
+
+
+def until(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
+    """The pieces up to the first of the texts that end them."""
+    text = Until(stops)
+    for piece in pieces:
+        if sure := text.take(piece):
+            yield sure
+        if text.ended:
+            return
+    if rest := text.rest():
+        yield rest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ class Sampling:
         temperature: logits are divided by it; 0 takes the most probable token.
         top_k: only this many most probable tokens; None is all.
         top_p: only the most probable tokens that together reach this probability.
+        repetition_penalty: by which the logits of tokens that stand in the text are divided where
+            they are positive, and multiplied where not (Keskar et al., arXiv:1909.05858).
 
     Raises:
         OptionError: a value out of range.
@@ -25,6 +28,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
@@ -33,16 +37,35 @@ class Sampling:
             raise OptionError(f"top_k must be at least 1; got {self.top_k}.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise OptionError(f"top_p must be above 0 and at most 1; got {self.top_p}.")
+        if not self.repetition_penalty > 0:
+            raise OptionError(f"repetition_penalty must be positive; got {self.repetition_penalty}")
 
-    def draw(self, logits: np.ndarray, rng: np.random.Generator) -> int:
-        """A token from logits `[vocabulary]`."""
+    def draw(self, logits: np.ndarray, rng: np.random.Generator, text: Sequence[int] = ()) -> int:
+        """A token from logits `[vocabulary]`.
+
+        Args:
+            text: the tokens that stand there already.
+        """
+        if self.repetition_penalty != 1 and len(text):
+            logits, seen = np.array(logits), np.unique(text)
+            penalty = np.where(
+                logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty
+            )
+            logits[seen] *= penalty.astype(logits.dtype)
         if self.temperature == 0:
             return int(logits.argmax())
         scaled = logits.astype(np.float64) / self.temperature
-        order = np.argsort(-scaled, kind="stable")[: self.top_k]
+        order = self._candidates(scaled)
         weights = np.exp(scaled[order] - scaled[order[0]])
         weights /= weights.sum()
         if self.top_p is not None:
             kept = int(np.searchsorted(np.cumsum(weights), self.top_p)) + 1
             order, weights = order[:kept], weights[:kept] / weights[:kept].sum()
         return int(rng.choice(order, p=weights))
+
+    def _candidates(self, logits: np.ndarray) -> np.ndarray:
+        """The most probable tokens, best first."""
+        kept = np.arange(len(logits))
+        if self.top_k is not None and self.top_k < len(logits):
+            kept = np.sort(np.argpartition(-logits, self.top_k - 1)[: self.top_k])
+        return kept[np.argsort(-logits[kept], kind="stable")]

@@ -90,13 +90,20 @@ class SequenceTagging(_Sequences):
         found = []
         for text, logits in zip(texts, rows, strict=True):
             places = [place for _, place in preprocess.tokens(text)]
-            found.append(list(_spans(text, places, softmax(logits[: len(places)]), labels)))
+            found.append(list(spans(text, places, softmax(logits[: len(places)]), labels)))
         return found
 
 
-def _spans(
+def spans(
     text: Any, places: Sequence[tuple[int, int]], scores: np.ndarray, labels: Sequence[str]
 ) -> Iterator[Entity]:
+    """The labelled stretches of a text.
+
+    Args:
+        places: first character of each token, and one past its last.
+        scores: probabilities of the tags, `[tokens, tags]`.
+        labels: the tags.
+    """
     best = scores.argmax(-1)
     tags = [labels[k].removeprefix("B-").removeprefix("I-") for k in best]
     begins = [labels[k].startswith("B-") for k in best]

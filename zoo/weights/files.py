@@ -57,12 +57,14 @@ class Checkpoint(Mapping[str, np.ndarray]):
         metadata: the texts that the files carry about themselves; the first file wins.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], prefixes: Mapping[Path, str] | None = None) -> None:
         self.paths = tuple(paths)
         self.metadata: dict[str, str] = {}
         self._tensors: dict[str, _Tensor] = {}
         for path in self.paths:
             tensors, metadata = _read_header(path)
+            prefix = (prefixes or {}).get(path, "")
+            tensors = {prefix + name: tensor for name, tensor in tensors.items()}
             if twice := sorted(self._tensors.keys() & tensors.keys()):
                 raise FileFormatError(
                     f"{path} and {self._tensors[twice[0]].file.path} both hold "
@@ -111,8 +113,14 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return f"<Checkpoint of {len(self)} tensors in {', '.join(map(str, self.paths))}>"
 
 
-def open_checkpoint(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> Checkpoint:
+def open_checkpoint(
+    paths: str | os.PathLike | Sequence[str | os.PathLike],
+    prefixes: Mapping[Path, str] | None = None,
+) -> Checkpoint:
     """Open a safetensors file, or the shards of one checkpoint, and check every header.
+
+    Args:
+        prefixes: what stands before the names of a file's tensors, by file.
 
     Raises:
         NotFoundError: no such file.
@@ -121,7 +129,7 @@ def open_checkpoint(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> C
             or shards that hold the same tensor.
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    return Checkpoint([Path(path) for path in given])
+    return Checkpoint([Path(path) for path in given], prefixes)
 
 
 def save_checkpoint(

@@ -345,6 +345,33 @@ def torch_rows(*, pointwise: tuple[str, ...] = ()) -> tuple[Row, ...]:
     )
 
 
+Rows = tuple[Row, ...]
+
+
+def linear_rows(model: str, source: str) -> Rows:
+    """A dense layer or a convolution, with or without a bias."""
+    return (
+        Row(f"{model}.kernel", f"{source}.weight", KERNEL),
+        Row(f"{model}.bias", f"{source}.bias"),
+    )
+
+
+def norm_rows(model: str, source: str, gamma: str = "weight", beta: str = "bias") -> Rows:
+    """A norm, whose parameters the source calls `gamma` and `beta`."""
+    return Row(f"{model}.gamma", f"{source}.{gamma}"), Row(f"{model}.beta", f"{source}.{beta}")
+
+
+def joined_rows(model: str, source: str, *names: str) -> Rows:
+    """Linear maps of one input that the model has as one, such as query, key and value."""
+    weights, biases = (
+        tuple(f"{source}.{name}.{part}" for name in names) for part in ("weight", "bias")
+    )
+    return (
+        Row(f"{model}.kernel", weights, join(len(names))),
+        Row(f"{model}.bias", biases, join(len(names))),
+    )
+
+
 # The parameters of `torch.nn.LSTM` and `GRU`, which zoo's layers hold as they are.
 RECURRENT_ROWS = (Row("*.weight_*", "*.weight_*"), Row("*.bias_*", "*.bias_*"))
 

@@ -1,0 +1,353 @@
+"""Text encoders, BERT and its kin: RoBERTa, XLM-R, CamemBERT, DistilBERT, MPNet, ELECTRA.
+
+Devlin et al., "BERT", arXiv:1810.04805; RoBERTa, arXiv:1907.11692; XLM-R, arXiv:1911.02116;
+CamemBERT, arXiv:1911.03894; DistilBERT, arXiv:1910.01108; MPNet, arXiv:2004.09297; ELECTRA,
+arXiv:2003.10555; sentence embeddings over them, arXiv:1908.10084. The reference is transformers
+(`models/<type>/modeling_<type>.py`; 5.23.0): one network with a few options, whose names in each
+type `bert_layouts` maps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
+from zoo.architectures.bert_layouts import LAYOUTS, own_layout
+from zoo.errors import ConfigError
+from zoo.layers.activation import Activation, activation
+from zoo.layers.attention import Attention
+from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
+from zoo.layers.embedding import Bias
+from zoo.layers.linear import Dense
+from zoo.layers.mlp import Mlp
+from zoo.layers.normalization import LayerNorm
+from zoo.layers.text import (
+    FirstToken,
+    RelativeBias,
+    TextEmbeddings,
+    TextPool,
+    UnitNorm,
+    readable,
+    text_inputs,
+)
+from zoo.registry.transformers_text import TASKS, task_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """Options of the family.
+
+    Attributes:
+        vocab_size, max_positions, type_vocab_size: rows of the tables of tokens, places and parts;
+            0 parts is no such table.
+        hidden_size, num_layers, num_heads, intermediate_size: of the blocks.
+        embedding_size: of the tables, if it is not `hidden_size`.
+        act_layer, norm_eps: activation of the MLPs, epsilon of all norms.
+        positions, padding_idx: see `TextEmbeddings`.
+        relative_buckets: see `RelativeBias`; 0 is none.
+        causal: each token sees those before it alone.
+        takes_types: whether the network takes `token_type_ids`.
+        head: one of `HEADS`.
+        num_classes: of the heads that have classes; 0 else.
+        problem_type: what classes are: `single_label_classification`, exactly one of them;
+            `multi_label_classification`, any of them; `regression`, numbers. None: one of them,
+            where there are several.
+        pooler: whether the first token goes through one more dense layer and a tanh.
+        dense_act: activation of the dense layer before the classes; None: no such layer.
+        transform_act: activation of the dense layer before the tokens of a language model's head.
+        tied: whether the table of tokens serves as a language model's last map.
+        pooling, normalize: kinds of `TextPool` for one vector of a text, and whether its length
+            becomes 1.
+        pooling_dense: dense layers after the pooling: outputs, bias, activation of each.
+        drop_rate, attn_drop_rate: dropout of the blocks' branches, and of attention.
+        head_drop_rate, dense_drop_rate: before the classes, and before the dense layer there.
+    """
+
+    vocab_size: int = 30522
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    embedding_size: int | None = None
+    act_layer: str = "gelu"
+    norm_eps: float = 1e-12
+    positions: str = "absolute"
+    padding_idx: int | None = 0
+    relative_buckets: int = 0
+    causal: bool = False
+    takes_types: bool = True
+    head: str = "base"
+    num_classes: int = 0
+    problem_type: str | None = None
+    pooler: bool = True
+    dense_act: str | None = None
+    transform_act: str = "gelu"
+    tied: bool = True
+    pooling: tuple[str, ...] = ()
+    pooling_dense: tuple[tuple[int, bool, str], ...] = ()
+    normalize: bool = False
+    drop_rate: float = 0.1
+    attn_drop_rate: float = 0.1
+    head_drop_rate: float = 0.1
+    dense_drop_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        choose("head", self.head, HEADS)
+        activation(self.act_layer)
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(
+                f"hidden_size={self.hidden_size} is no multiple of num_heads={self.num_heads}."
+            )
+        if self.positions == "after_padding" and self.padding_idx is None:
+            raise ConfigError("positions='after_padding' needs padding_idx.")
+        if self.head == "sentence" and not self.pooling:
+            raise ConfigError("head='sentence' needs pooling, such as ('mean',).")
+
+
+# ---------------------------------------------------------------- blocks
+
+
+@register
+class EncoderBlock(Layer):
+    """Attention, then an MLP, each with a norm of the sum: `[n, t, d] -> [n, t, d]`.
+
+    Args:
+        heads, hidden, act: of attention and MLP.
+        norm_eps: epsilon of the norms.
+        causal: whether a token sees those before it alone.
+        drop, attn_drop: dropout of the branches and of the attention weights.
+    """
+
+    fields = ("heads", "hidden", "act", "norm_eps", "causal", "drop", "attn_drop")
+
+    def __init__(
+        self,
+        heads: int,
+        hidden: int,
+        *,
+        act: str = "gelu",
+        norm_eps: float = 1e-12,
+        causal: bool = False,
+        drop: float = 0.0,
+        attn_drop: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.hidden, self.act, self.norm_eps = heads, hidden, act, norm_eps
+        self.causal, self.drop, self.attn_drop = causal, drop, attn_drop
+
+    def build(self, input_shape: Shape) -> None:
+        self.attn = self.child(
+            Attention,
+            self.heads,
+            causal=self.causal,
+            attn_drop=self.attn_drop,
+            proj_drop=self.drop,
+            name="attn",
+        )
+        self.norm1 = self.child(LayerNorm, epsilon=self.norm_eps, name="norm1")
+        self.mlp = self.child(Mlp, self.hidden, act=self.act, name="mlp")
+        self.mlp_drop = self.drop_layer(self.drop, "mlp_drop")
+        self.norm2 = self.child(LayerNorm, epsilon=self.norm_eps, name="norm2")
+        build_chain(input_shape, self.attn, self.norm1, self.mlp, self.mlp_drop, self.norm2)
+        self.built = True
+
+    def call(self, inputs, attention_mask=None, bias=None, training=None):
+        mask = readable(attention_mask)
+        x = self.norm1(inputs + self.attn(inputs, attention_mask=mask, bias=bias))
+        return self.norm2(x + run_chain(x, self.mlp, self.mlp_drop))
+
+    def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
+        return input_shape
+
+
+# ---------------------------------------------------------------- network
+
+
+def build(config: BertConfig, input_size: Any = None) -> Graph:
+    """The network's graph: embeddings, blocks, head."""
+    inputs = text_inputs(_input_names(config))
+    ids, mask, *others = inputs.values()
+    embeddings = _embeddings(config)
+    x = embeddings(ids, **{t.name: t for t in others})
+    if config.embedding_size not in (None, config.hidden_size):
+        x = Dense(config.hidden_size, name="embeddings_project")(x)
+    bias = None
+    if config.relative_buckets:
+        bias = RelativeBias(config.relative_buckets, config.num_heads, name="relative_bias")(x)
+    features = []
+    for k in range(config.num_layers):
+        block = _block(config, k)
+        x = block(x, attention_mask=mask, bias=bias)
+        feature = Feature(name=block.name, channels=config.hidden_size, reduction=1)
+        features.append((feature, x))
+    outputs = HEADS[config.head](config, embeddings, mask, x)
+    return Graph(inputs=inputs, outputs=outputs, features=tuple(features))
+
+
+def _input_names(config: BertConfig) -> tuple[str, ...]:
+    types = ("token_type_ids",) if config.takes_types else ()
+    return ("input_ids", "attention_mask", *types, "position_ids")
+
+
+def _embeddings(config: BertConfig) -> TextEmbeddings:
+    return TextEmbeddings(
+        config.vocab_size,
+        config.embedding_size or config.hidden_size,
+        max_positions=config.max_positions,
+        type_vocab_size=config.type_vocab_size,
+        positions=config.positions,
+        padding_idx=config.padding_idx,
+        norm_eps=config.norm_eps,
+        drop=config.drop_rate,
+        name="embeddings",
+    )
+
+
+def _block(config: BertConfig, number: int) -> EncoderBlock:
+    return EncoderBlock(
+        config.num_heads,
+        config.intermediate_size,
+        act=config.act_layer,
+        norm_eps=config.norm_eps,
+        causal=config.causal,
+        drop=config.drop_rate,
+        attn_drop=config.attn_drop_rate,
+        name=f"blocks.{number}",
+    )
+
+
+# ---------------------------------------------------------------- heads
+
+Head = Callable[[BertConfig, TextEmbeddings, Any, Any], Any]
+
+
+def _pooled(config: BertConfig, x: Any) -> Any:
+    """The first token, through the pooler: `[n, t, d] -> [n, d]`."""
+    x = FirstToken(name="first")(x)
+    x = Dense(config.hidden_size, name="pooler.dense")(x)
+    return Activation("tanh", name="pooler.act")(x)
+
+
+def base(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> dict[str, Any]:
+    """No head: all tokens' vectors, and the pooled one where there is a pooler."""
+    pooled = {"pooler_output": _pooled(config, x)} if config.pooler else {}
+    return {"last_hidden_state": x} | pooled
+
+
+def sequence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits of a whole text, `[n, num_classes]`."""
+    if config.dense_act is None:
+        x = _pooled(config, x)
+    else:
+        x = FirstToken(name="first")(x)
+        x = keras.layers.Dropout(config.dense_drop_rate, name="first_drop")(x)
+        x = Dense(config.hidden_size, name="pre_classifier")(x)
+        x = Activation(config.dense_act, name="pre_classifier.act")(x)
+    x = keras.layers.Dropout(config.head_drop_rate, name="head_drop")(x)
+    return Dense(config.num_classes, name="classifier")(x)
+
+
+def next_sentence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits `[n, 2]`: whether the second text follows on the first, or not."""
+    x = keras.layers.Dropout(0.0, name="head_drop")(_pooled(config, x))
+    return Dense(2, name="seq_relationship")(x)
+
+
+def tokens(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits of each token, `[n, t, num_classes]`."""
+    x = keras.layers.Dropout(config.head_drop_rate, name="head_drop")(x)
+    return Dense(config.num_classes, name="token_classifier")(x)
+
+
+def answer(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits of each token for the first and for the last of an answer, `[n, t, 2]`."""
+    return Dense(2, name="qa_outputs")(x)
+
+
+def language(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits of all tokens of the vocabulary at each place, `[n, t, vocab_size]`."""
+    x = Dense(config.embedding_size or config.hidden_size, name="transform.dense")(x)
+    x = Activation(config.transform_act, name="transform.act")(x)
+    x = LayerNorm(epsilon=config.norm_eps, name="transform.norm")(x)
+    if config.tied:
+        return Bias(name="vocab")(embeddings(x, reverse=True))
+    return Dense(config.vocab_size, name="decoder")(x)
+
+
+def replaced(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """Logits of each token that a generator put it there, `[n, t]`."""
+    x = Dense(config.hidden_size, name="discriminator.dense")(x)
+    x = Activation(config.act_layer, name="discriminator.act")(x)
+    return Flat(name="flat")(Dense(1, name="discriminator.out")(x))
+
+
+def sentence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+    """One vector of a text, `[n, d]`."""
+    x = TextPool(config.pooling, name="pooling")(x, attention_mask=mask)
+    for k, (units, bias, act) in enumerate(config.pooling_dense):
+        x = Dense(units, use_bias=bias, name=f"sentence_dense.{k}")(x)
+        x = Activation(act, name=f"sentence_dense.{k}.act")(x)
+    return UnitNorm(name="normalize")(x) if config.normalize else x
+
+
+@register
+class Flat(Layer):
+    """Takes off a last axis of one place: `[..., 1] -> [...]`."""
+
+    def call(self, inputs):
+        return ops.squeeze(inputs, axis=-1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape[:-1]
+
+
+HEADS: dict[str, Head] = {
+    "base": base,
+    "sequence": sequence,
+    "next_sentence": next_sentence,
+    "tokens": tokens,
+    "answer": answer,
+    "language": language,
+    "replaced": replaced,
+    "sentence": sentence,
+}
+# ---------------------------------------------------------------- registration
+
+
+def suited(config: BertConfig, tensors: Collection[str]) -> BertConfig:
+    """transformers' configs do not tell whether a file has the pooler."""
+    absent = not any(name.endswith("pooler.dense.weight") for name in tensors)
+    if config.head == "base" and absent:
+        return dataclasses.replace(config, pooler=False)
+    return config
+
+
+FAMILY = Architecture(
+    name="bert",
+    config=BertConfig,
+    build=build,
+    layouts=LAYOUTS,
+    heads=("classifier", "token_classifier"),
+    head_parts=(
+        *("pre_classifier", "pooler.dense", "qa_outputs", "seq_relationship", "transform"),
+        *("vocab", "decoder", "discriminator"),
+    ),
+    embedding="head_drop",
+    task=lambda config: task_of(vars(config)),
+    tasks=TASKS,
+    own_layout=lambda architecture, config: own_layout(architecture, config.head),
+    suited=suited,
+    untold=("pooler",),
+    groups=LayerGroups(
+        patterns=(r"embeddings\.|embeddings_project\.|relative_bias\.", r"blocks\.(\d+)\."),
+    ),
+)

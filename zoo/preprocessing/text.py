@@ -1,0 +1,205 @@
+"""Texts to token ids and back, by the `tokenizers` library and a checkpoint's own tokenizer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import InputError
+from zoo.preprocessing.text_spec import TextSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+Text = str | tuple[str, str]  # one, or two that belong together
+
+
+class TruncationWarning(UserWarning):
+    """A text was longer than the model takes, and was cut."""
+
+
+@dataclass(frozen=True)
+class TextPreprocessor:
+    """Turns texts into the batch that a model takes.
+
+    Args:
+        spec: what the texts go through.
+    """
+
+    spec: TextSpec
+
+    def __call__(self, x: Text | Sequence[Text], **options: Any) -> dict[str, np.ndarray]:
+        """Prepare one text or many.
+
+        Args:
+            x: a text, a pair of texts (a tuple of two), or a list of these.
+            options: `truncate`, `max_length`, `prompt`: see `encode`.
+
+        Returns:
+            int32 arrays `[n, t]` by name: `input_ids`, `attention_mask`, and `token_type_ids` where
+            the model takes them; shorter texts are padded.
+
+        Raises:
+            InputError: no text, something else than text, text with half of a surrogate pair, or a
+                text that is too long where `truncate` is False; no tokenizer.
+        """
+        return self.batch(self.encode(self.items(x), **options))
+
+    def items(self, x: Any) -> list[Text]:
+        """The single texts of an input.
+
+        Raises:
+            InputError: an empty list, or something else than texts.
+        """
+        if isinstance(x, str) or _is_pair(x):
+            return [x]
+        if isinstance(x, np.ndarray):
+            x = x.tolist()
+        if not isinstance(x, list | tuple):
+            raise InputError(
+                f"A text, a pair of texts or a list of these was expected; got {type(x).__name__}."
+            )
+        if not x:
+            raise InputError("The list of texts is empty; there is nothing to do.")
+        for k, text in enumerate(x):
+            if not (isinstance(text, str) or _is_pair(text)):
+                raise InputError(
+                    f"Text {k} is {type(text).__name__}; a text, or a tuple of two, was expected."
+                )
+        return list(x)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, which cuts and pads nothing by itself.
+
+        Raises:
+            InputError: the files of the model have none.
+        """
+        from tokenizers import Tokenizer
+
+        if self.spec.tokenizer is None:
+            raise InputError(
+                "This model has no tokenizer: no tokenizer.json, no vocab.txt, and no vocab.json "
+                "with merges.txt lies beside its weights. Put the file there, or call the model on "
+                "token ids."
+            )
+        tokenizer = Tokenizer.from_str(self.spec.tokenizer)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        *,
+        truncate: bool = True,
+        max_length: int | None = None,
+        prompt: str = "",
+        special: bool = True,
+    ) -> list[Encoding]:
+        """The tokens of each text.
+
+        Args:
+            truncate: whether longer texts are cut, which is warned of once; else they are errors.
+            max_length: tokens of the longest text; None is the model's.
+            prompt: stands before each text.
+            special: whether the tokens that begin and end a text are added.
+
+        Raises:
+            InputError: as `__call__`.
+        """
+        limit = min(filter(None, (max_length, self.spec.max_length)), default=None)
+        texts = [_prompted(prompt, text) for text in texts] if prompt else list(texts)
+        tokenizer = self.tokenizer
+        if limit is None:
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(limit, direction=self.spec.truncation_side)
+        try:
+            encodings = tokenizer.encode_batch(texts, add_special_tokens=special)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise InputError(_not_unicode(texts, error)) from None
+        cut = [k for k, encoding in enumerate(encodings) if encoding.overflowing]
+        if cut and not truncate:
+            raise InputError(
+                f"Text {cut[0]} has more than the {limit} tokens that the model takes. Cut it, or "
+                "allow truncate=True."
+            )
+        if cut and limit is not None and limit == self.spec.max_length:
+            self._warn_of(cut[0], limit)
+        return encodings
+
+    @cached_property
+    def _said(self) -> list[int]:
+        """The text that was warned of, if one was."""
+        return []
+
+    def _warn_of(self, place: int, limit: int) -> None:
+        if not self._said:
+            self._said.append(place)
+            warnings.warn(
+                f"Text {place} is longer than the {limit} tokens that the model takes, and was "
+                "cut; so will others be, without a word.",
+                TruncationWarning,
+                stacklevel=3,
+            )
+
+    def batch(
+        self, encodings: Sequence[Encoding], *, side: str | None = None, multiple: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Encoded texts as arrays `[n, t]`, padded to the longest one.
+
+        Args:
+            side: where texts are filled up; None is the tokenizer's side.
+            multiple: the length becomes a multiple of this, as far as the model has places.
+        """
+        longest = max((len(encoding) for encoding in encodings), default=0)
+        length = max(1, -(-longest // multiple) * multiple)
+        length = max(longest, min(length, self.spec.max_length or length))
+        fill = {"input_ids": self.spec.padding_idx, "attention_mask": 0, "token_type_ids": 0}
+        arrays = {n: np.full((len(encodings), length), fill[n], np.int32) for n in self.spec.inputs}
+        left = (side or self.spec.padding_side) == "left"
+        for k, encoding in enumerate(encodings):
+            count = len(encoding)
+            place = slice(length - count, length) if left else slice(count)
+            arrays["input_ids"][k, place] = encoding.ids
+            arrays["attention_mask"][k, place] = 1
+            if "token_type_ids" in arrays:
+                arrays["token_type_ids"][k, place] = encoding.type_ids
+        return arrays
+
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """The text of token ids; `special`: with the tokens that have a meaning of their own."""
+        return self.tokenizer.decode([int(k) for k in ids], skip_special_tokens=not special)
+
+    def id_of(self, name: str) -> int | None:
+        """The id of a special token by its name, such as `mask`."""
+        token = self.spec.special.get(name)
+        return None if token is None else self.tokenizer.token_to_id(token)
+
+
+def _is_pair(x: Any) -> bool:
+    return isinstance(x, tuple) and len(x) == 2 and all(isinstance(part, str) for part in x)
+
+
+def _prompted(prompt: str, text: Text) -> Text:
+    return prompt + text if isinstance(text, str) else (prompt + text[0], text[1])
+
+
+def _not_unicode(texts: Sequence[Text], error: Exception) -> str:
+    for k, text in enumerate(texts):
+        for part in (text,) if isinstance(text, str) else text:
+            try:
+                part.encode()
+            except UnicodeEncodeError as found:
+                return (
+                    f"Text {k} has half of a surrogate pair, {part[found.start]!r}, at place "
+                    f"{found.start}, which is no character. Decode its source with "
+                    "errors='replace'."
+                )
+    return f"The texts could not be cut into tokens: {error}."

@@ -1,0 +1,102 @@
+"""Text models that read from left to right, token after token: what was read is kept.
+
+The keys and values of all tokens stand in arrays of one length, so that every step runs the same
+compiled function.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+_STEP = 64  # lengths of the arrays are multiples of this, as far as the model has places
+
+# Compiled passes, apart from the models as in `zoo.tasks.base`.
+_PASSES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+class Decoder:
+    """Texts of one batch on their way through a model.
+
+    Args:
+        model: its blocks have a method `extend`; see `Attention.extend`.
+        ids: the beginnings of the texts, int `[n, t]`, padded on the left.
+        mask: which tokens count, `[n, t]`.
+        length: tokens that the longest text will have.
+    """
+
+    def __init__(
+        self, model: keras.Model, ids: np.ndarray, mask: np.ndarray, length: int, places: int
+    ) -> None:
+        import tensorflow as tf
+
+        if model not in _PASSES:
+            _PASSES[model] = _compile(model)
+        self._run = _PASSES[model]
+        count, read = ids.shape
+        size = max(min(-(-length // _STEP) * _STEP, places), read)
+        self._readable = np.zeros((count, size), bool)
+        self._readable[:, :read] = mask
+        self._places = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
+        shapes = [_cache_shape(layer, count, size) for layer in _blocks(model)]
+        dtype = model.compute_dtype
+        self._caches = [(tf.zeros(shape, dtype), tf.zeros(shape, dtype)) for shape in shapes]
+        self._read = 0
+        self.logits = self._extend(ids.astype(np.int32), self._places)
+
+    def step(self, tokens: Sequence[int]) -> np.ndarray:
+        """Add one token to each text. Returns the logits of the next, float32 `[n, vocabulary]`."""
+        self._places = self._places[:, -1:] + 1
+        self._readable[:, self._read] = True
+        self.logits = self._extend(np.array(tokens, np.int32)[:, None], self._places)
+        return self.logits
+
+    def _extend(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        start = np.int32(self._read)
+        logits, self._caches = self._run(ids, places, start, self._readable, self._caches)
+        self._read += ids.shape[1]
+        return np.asarray(logits, np.float32)
+
+
+def _blocks(model: keras.Model) -> list[Any]:
+    return [layer for layer in model.layers if hasattr(layer, "extend")]
+
+
+def _cache_shape(block: Any, count: int, length: int) -> tuple[int, ...]:
+    return (count, block.attn.groups, length, block.attn.size)
+
+
+def _compile(model: keras.Model) -> Any:
+    import tensorflow as tf
+
+    blocks, embeddings = _blocks(model), model.get_layer("embeddings")
+    # parts of the graph, and not the model: the cache is keyed by it and must not keep it alive
+    before = _part(embeddings.output, blocks[0].input)
+    after = _part(blocks[-1].output, model.output)
+
+    @tf.function(reduce_retracing=True)
+    def run(ids, places, start, readable, caches):
+        x = before(embeddings(ids, position_ids=places))
+        count, size = tf.shape(ids)[1], tf.shape(readable)[1]
+        past = tf.range(size)[None, :] <= start + tf.range(count)[:, None]
+        mask = tf.logical_and(readable[:, None, None, :], past[None, None])
+        kept = []
+        for block, cache in zip(blocks, caches, strict=True):
+            x, cache = block.extend(x, cache, start, mask)
+            kept.append(cache)
+        return after(x[:, -1:])[:, 0], kept
+
+    return run
+
+
+def _part(start: Any, end: Any) -> Any:
+    """What a model does between two of its tensors."""
+    start, end = (x[0] if isinstance(x, list | tuple) else x for x in (start, end))
+    if start is end:
+        return lambda x: x
+    part = keras.Model(start, end)
+    return lambda x: part(x, training=False)

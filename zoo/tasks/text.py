@@ -1,0 +1,483 @@
+"""Tasks of text models: vectors, classes, entities, answers, missing words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from zoo.errors import InputError, TaskError
+from zoo.layers.text import TextPool
+from zoo.tasks.base import compiled, softmax
+from zoo.tasks.classification import HostTask, Prediction, best
+from zoo.tasks.sequence import Entity, spans
+from zoo.vectors import unit
+
+_CHUNK = 4096  # texts that are sorted by length together
+_MULTIPLE = 4  # lengths of batches, so that texts of about one length have one shape
+
+
+class TextTask(HostTask):
+    """What tasks over texts share: tokens, and batches of texts of about one length."""
+
+    def items(self, inputs: Any) -> Sequence[Any]:
+        return self.preprocess.items(inputs)
+
+    def rows(
+        self,
+        inputs: Any,
+        batch_size: int,
+        verb: str,
+        tensor: Any = None,
+        key: str = "outputs",
+        **options: Any,
+    ) -> tuple[list[Any], list[np.ndarray]]:
+        """The encoded texts, and what the model gives for each, in the order of the inputs.
+
+        The longest texts go first, together with others of their length, so that little is padded
+        and a text that needs too much memory is known at once.
+
+        Args:
+            tensor, key: see `compiled`.
+            options: of the preprocessing; see its `encode`.
+        """
+        preprocess, forward = self.preprocess, compiled(self.model, tensor, key)
+        texts = self.items(inputs)
+        encodings: list[Any] = []
+        for start in range(0, len(texts), _CHUNK):
+            encodings += preprocess.encode(texts[start : start + _CHUNK], **options)
+        order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
+        found: list[Any] = [None] * len(encodings)
+
+        def prepare(places: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            batch = [encodings[k] for k in places]
+            return places, preprocess.batch(batch, multiple=_MULTIPLE)
+
+        for places, arrays in self.batches(order, batch_size, verb, prepare):
+            for k, row in zip(places, np.asarray(forward(arrays)), strict=True):
+                found[k] = row
+        return encodings, found
+
+
+# ---------------------------------------------------------------- vectors
+
+
+class TextFeatures(TextTask):
+    """Texts to vectors, by a network with no head."""
+
+    name = "feature-extraction"
+    verbs: ClassVar[tuple[str, ...]] = ("embed",)
+    headed = "text-classification"
+    headless = "feature-extraction"
+    example = "model.embed(texts)"
+
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        pooling: str = "mean",
+        normalize: bool = False,
+        batch_size: int = 32,
+        truncate: bool = True,
+    ) -> np.ndarray:
+        """One vector per text, float32 `[n, dim]`, in the order of the texts.
+
+        Args:
+            inputs: a text, a pair of texts (a tuple), or a list of these.
+            pooling: what is made of the tokens' vectors; see `TextPool`.
+            normalize: whether the vectors get length 1.
+            batch_size: texts per pass.
+            truncate: whether longer texts than the model takes are cut, with one warning; else
+                they are errors.
+
+        Raises:
+            InputError: no texts, or something else than texts.
+            ConfigError: no such pooling.
+            TaskError: the model gives all layers' vectors (`features_only`).
+        """
+        if self.model.feature_info is not None:
+            raise TaskError(
+                f"{self.model.name!r} was loaded with features_only and gives all of its layers' "
+                "vectors. Call it on preprocess(texts), or load it without, for one per text."
+            )
+        tokens, mask = self.model.output["last_hidden_state"], self.model.input["attention_mask"]
+        pooled = TextPool((pooling,))(tokens, attention_mask=mask)
+        _, rows = self.rows(
+            inputs, batch_size, "embed", pooled, f"embedding {pooling}", truncate=truncate
+        )
+        return _vectors(rows, normalize)
+
+
+class SentenceSimilarity(TextTask):
+    """Texts to vectors that are near each other where the texts mean the same."""
+
+    name = "sentence-similarity"
+    verbs: ClassVar[tuple[str, ...]] = ("embed",)
+    headed = "text-classification"
+    headless = "feature-extraction"
+    example = "model.embed(texts)"
+
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        prompt: str | None = None,
+        normalize: bool = False,
+        batch_size: int = 32,
+        truncate: bool = True,
+    ) -> np.ndarray:
+        """One vector per text, float32 `[n, dim]`, in the order of the texts.
+
+        Args:
+            inputs: a text, a pair of texts (a tuple), or a list of these.
+            prompt: name of one of the model's prompts, or a text, to stand before each; None is
+                the model's usual one.
+            normalize: whether the vectors get length 1, if the model does not give them so.
+            batch_size: texts per pass.
+            truncate: as for every text model.
+
+        Raises:
+            InputError: no texts, or something else than texts.
+        """
+        spec = self.preprocess.spec
+        name = spec.default_prompt if prompt is None else prompt
+        before = "" if name is None else spec.prompts.get(name, name)
+        _, rows = self.rows(inputs, batch_size, "embed", truncate=truncate, prompt=before)
+        return _vectors(rows, normalize)
+
+
+def _vectors(rows: Sequence[np.ndarray], normalize: bool) -> np.ndarray:
+    vectors = np.stack(rows).astype(np.float32)
+    return unit(vectors) if normalize else vectors
+
+
+# ---------------------------------------------------------------- classes
+
+
+class TextClassification(TextTask):
+    """Texts, or pairs of texts, to classes."""
+
+    name = "text-classification"
+    verbs: ClassVar[tuple[str, ...]] = ("classify", "embed")
+    headless = "feature-extraction"
+    headed = "text-classification"
+    example = "model.classify(text)"
+
+    @property
+    def problem(self) -> str:
+        """What the classes are: one of them, any of them, or numbers."""
+        config = self.model.record.card.config
+        stated = config.get("problem_type")
+        if stated is not None:
+            return str(stated)
+        several = config.get("num_classes", 0) > 1
+        return "single_label_classification" if several else "multi_label_classification"
+
+    def loss(self) -> keras.losses.Loss:
+        if self.problem == "regression":
+            return keras.losses.MeanSquaredError()
+        if self.problem == "multi_label_classification":
+            return keras.losses.BinaryCrossentropy(from_logits=True)
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def classify(
+        self, inputs: Any, top: int = 5, *, batch_size: int = 32, truncate: bool = True
+    ) -> list[list[Prediction]]:
+        """The `top` most probable classes of each text, best first.
+
+        Where the checkpoint says that classes do not exclude each other, each has a probability of
+        its own; where it says that they are numbers, the score is the number.
+
+        Args:
+            inputs: a text, a pair of texts (a tuple), or a list of these.
+            top: classes per text; more than there are gives all.
+            batch_size: texts per pass.
+            truncate: as for every text model.
+
+        Raises:
+            TaskError: the model has no labels.
+            InputError: no texts, something else than texts, or `top` below 1.
+        """
+        labels = self.known_labels()
+        if top < 1:
+            raise InputError(f"top must be at least 1; got {top}.")
+        _, rows = self.rows(inputs, batch_size, "classify", truncate=truncate)
+        return [best(self.scores(logits), labels, top) for logits in rows]
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities of logits `[..., classes]`; of numbers, these."""
+        logits = np.asarray(logits, np.float32)
+        if self.problem == "regression":
+            return logits
+        if self.problem == "multi_label_classification":
+            return 1 / (1 + np.exp(-logits))
+        return softmax(logits)
+
+    def embed(self, inputs: Any, *, batch_size: int = 32, truncate: bool = True) -> np.ndarray:
+        """Features before the head, float32 `[n, dim]`."""
+        tensor = self.model.embedding_tensor
+        _, rows = self.rows(inputs, batch_size, "embed", tensor, "embedding", truncate=truncate)
+        return _vectors(rows, False)
+
+
+class NextSentence(TextClassification):
+    """Pairs of texts to whether the second follows on the first (class 0) or not (class 1)."""
+
+    name = "next-sentence-prediction"
+    headed = "text-classification"
+    example = 'model.classify(("It rains.", "Take an umbrella."))'
+
+    @property
+    def problem(self) -> str:
+        return "single_label_classification"
+
+    def known_labels(self) -> tuple[str, ...]:
+        return ("follows", "does not follow")
+
+
+# ---------------------------------------------------------------- tokens
+
+
+class TextTagging(TextTask):
+    """Tokens of a text to tags: `entities`."""
+
+    name = "token-classification"
+    verbs: ClassVar[tuple[str, ...]] = ("entities",)
+    headless = "feature-extraction"
+    headed = "token-classification"
+    example = "model.entities(text)"
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+
+    def entities(
+        self, inputs: Any, *, batch_size: int = 32, truncate: bool = True
+    ) -> list[list[Entity]]:
+        """The labelled spans of each text, in order, with the places of their characters.
+
+        Tags are `O` for what is nothing, and labels with or without `B-` (begins) and `I-` (goes
+        on); neighbours of one label are one span.
+
+        Args:
+            inputs: a text, or a list of texts.
+            batch_size: texts per pass.
+            truncate: as for every text model.
+
+        Raises:
+            TaskError: the model has no labels.
+            InputError: no texts, or something else than texts.
+        """
+        labels, texts = self.known_labels(), self.items(inputs)
+        encodings, rows = self.rows(texts, batch_size, "entities", truncate=truncate)
+        side = self.preprocess.spec.padding_side
+        found = []
+        for text, encoding, logits in zip(texts, encodings, rows, strict=True):
+            scores = softmax(_unpadded(logits, len(encoding), side))
+            kept = [k for k, special in enumerate(encoding.special_tokens_mask) if not special]
+            places = [encoding.offsets[k] for k in kept]
+            found.append(list(spans(text, places, scores[kept], labels)))
+        return found
+
+
+class ReplacedTokens(TextTask):
+    """Tokens of a text to the probability that somebody put them there in place of others."""
+
+    name = "replaced-token-detection"
+    verbs: ClassVar[tuple[str, ...]] = ()
+    headed = "text-classification"
+    headless = "feature-extraction"
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+def _unpadded(row: np.ndarray, count: int, side: str) -> np.ndarray:
+    """What the model gave for the tokens of a text, of a row that was padded."""
+    return row[len(row) - count :] if side == "left" else row[:count]
+
+
+# ---------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A part of a text that answers a question.
+
+    Attributes:
+        text: the part.
+        start, end: its first character in the text, and one past its last.
+        score: probability that it begins and ends there.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+class QuestionAnswering(TextTask):
+    """Questions and texts to the parts of the texts that answer them: `answer`."""
+
+    name = "question-answering"
+    verbs: ClassVar[tuple[str, ...]] = ("answer",)
+    headless = "feature-extraction"
+    example = "model.answer(question, context)"
+
+    def answer(
+        self,
+        question: str,
+        context: str,
+        *,
+        top: int = 1,
+        max_answer_tokens: int = 15,
+        window: int = 384,
+        stride: int = 128,
+        batch_size: int = 8,
+    ) -> list[Answer]:
+        """The parts of a text that best answer a question, best first.
+
+        Args:
+            question, context: the question, and the text; one that is longer than a window is read
+                in several, each of which begins with the end of the one before.
+            top: answers, none of which lies in another.
+            max_answer_tokens: tokens of the longest answer.
+            window, stride: tokens of a window with its question, and of what two windows share.
+            batch_size: windows per pass.
+
+        Raises:
+            InputError: an empty question or text, or a question that leaves no room.
+        """
+        if not (isinstance(question, str) and isinstance(context, str)):
+            raise InputError("answer takes a question and a context, both texts.")
+        if not question.strip() or not context.strip():
+            raise InputError("The question or the context is empty; there is nothing to answer.")
+        if top < 1 or max_answer_tokens < 1:
+            raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
+        encodings = self._windows(question, context, window, stride)
+        preprocess, forward = self.preprocess, compiled(self.model)
+        found: list[Answer] = []
+        for batch in self.batches(encodings, batch_size, "answer", None):
+            rows = np.asarray(forward(preprocess.batch(batch)), np.float32)
+            for encoding, row in zip(batch, rows, strict=True):
+                logits = _unpadded(row, len(encoding), preprocess.spec.padding_side)
+                found += _answers(context, encoding, logits, top, max_answer_tokens)
+        return _apart(sorted(found, key=lambda a: -a.score), top)
+
+    def _windows(self, question: str, context: str, window: int, stride: int) -> list[Any]:
+        """The question with each window of the text."""
+        tokenizer = self.preprocess.tokenizer
+        limit = min(window, self.preprocess.spec.max_length or window)
+        asked = len(self.preprocess.encode([question], truncate=False)[0])
+        room = limit - asked - tokenizer.num_special_tokens_to_add(True)
+        if room < 1:
+            raise InputError(
+                f"The question has {asked} tokens, which leaves no room in {limit}. Shorten it, or "
+                "take a larger window."
+            )
+        stride = min(stride, room - 1)
+        tokenizer.enable_truncation(limit, stride=stride, strategy="only_second")
+        first = tokenizer.encode(question, context)
+        return [first, *first.overflowing]
+
+
+def _answers(
+    context: str, encoding: Any, logits: np.ndarray, top: int, longest: int
+) -> Iterator[Answer]:
+    """The best parts of one window; `logits` are `[t, 2]`."""
+    inside = np.array([part == 1 for part in encoding.sequence_ids])
+    masked = np.where(inside[:, None], logits, -1e4)
+    start, end = softmax(masked.T)
+    scores = np.triu(np.outer(start, end)) - np.triu(np.outer(start, end), longest)
+    for place in np.argsort(-scores, axis=None)[: 4 * top]:
+        first, last = divmod(int(place), len(end))
+        if inside[first] and inside[last] and scores[first, last] > 0:
+            begin, stop = encoding.offsets[first][0], encoding.offsets[last][1]
+            score = float(scores[first, last])
+            yield Answer(text=context[begin:stop], start=begin, end=stop, score=score)
+
+
+def _apart(answers: Sequence[Answer], top: int) -> list[Answer]:
+    """The first of the answers, without those that overlap a better one."""
+    kept: list[Answer] = []
+    for answer in answers:
+        if all(answer.end <= other.start or other.end <= answer.start for other in kept):
+            kept.append(answer)
+        if len(kept) == top:
+            break
+    return kept
+
+
+# ---------------------------------------------------------------- missing words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling:
+    """A token for a masked place.
+
+    Attributes:
+        token: its text.
+        index: its id.
+        score: its probability.
+        text: the whole text with it.
+    """
+
+    token: str
+    index: int
+    score: float
+    text: str
+
+
+class FillMask(TextTask):
+    """Texts with a masked token to what may stand there: `fill`."""
+
+    name = "fill-mask"
+    verbs: ClassVar[tuple[str, ...]] = ("fill",)
+    headed = "text-classification"
+    headless = "feature-extraction"
+    example = 'model.fill("Paris is the [MASK] of France.")'
+
+    def loss(self) -> keras.losses.Loss:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
+
+    def fill(
+        self, inputs: Any, top: int = 5, *, batch_size: int = 8, truncate: bool = True
+    ) -> list[list[Filling]]:
+        """The `top` most probable tokens for the masked place of each text, best first.
+
+        Args:
+            inputs: a text, or a list of texts; each has the model's mask token once.
+            top: tokens per text.
+            batch_size: texts per pass.
+            truncate: as for every text model.
+
+        Raises:
+            InputError: a text without the mask token, or with several of them.
+        """
+        mask, texts = self.preprocess.id_of("mask"), self.items(inputs)
+        encodings = self.preprocess.encode(texts, truncate=truncate)
+        for k, encoding in enumerate(encodings):
+            if encoding.ids.count(mask) != 1:
+                raise InputError(
+                    f"Text {k} has the mask token {self.preprocess.spec.special.get('mask')!r} "
+                    f"{encoding.ids.count(mask)} times; once was expected."
+                )
+        encodings, rows = self.rows(texts, batch_size, "fill", truncate=truncate)
+        side = self.preprocess.spec.padding_side
+        return [
+            list(self._fillings(e, softmax(_unpadded(r, len(e), side)[e.ids.index(mask)]), top))
+            for e, r in zip(encodings, rows, strict=True)
+        ]
+
+    def _fillings(self, encoding: Any, scores: np.ndarray, top: int) -> Iterator[Filling]:
+        place = encoding.ids.index(self.preprocess.id_of("mask"))
+        for k in np.argsort(-scores, kind="stable")[:top]:
+            ids = [*encoding.ids[:place], int(k), *encoding.ids[place + 1 :]]
+            yield Filling(
+                token=self.preprocess.decode([k], special=True),
+                index=int(k),
+                score=float(scores[k]),
+                text=self.preprocess.decode(ids),
+            )
