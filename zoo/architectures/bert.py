@@ -165,6 +165,12 @@ class EncoderBlock(Layer):
         x = self.norm1(inputs + self.attn(inputs, attention_mask=mask, bias=bias))
         return self.norm2(x + run_chain(x, self.mlp, self.mlp_drop))
 
+    def extend(self, inputs: Any, cache: Any, start: Any, mask: Any) -> tuple[Any, Any]:
+        """The same for tokens that follow on others; see `Attention.extend`."""
+        attended, cache = self.attn.extend(inputs, cache, start, mask)
+        x = self.norm1(inputs + attended)
+        return self.norm2(x + self.mlp(x)), cache
+
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
         return input_shape
 

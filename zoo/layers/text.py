@@ -110,6 +110,11 @@ class TextEmbeddings(Layer):
             x = x + types
         return run_chain(x + self.position_embeddings(position_ids), *self.tail)
 
+    @property
+    def first_place(self) -> int:
+        """The place of a text's first token."""
+        return (self.padding_idx or 0) + 1 if self.positions == "after_padding" else 0
+
     def _places(self, ids: Any) -> Any:
         """The place of each token, `[n, t]` or `[1, t]`."""
         if self.positions == "absolute":
@@ -118,11 +123,11 @@ class TextEmbeddings(Layer):
         return ops.cumsum(counted, axis=1) * counted + self.padding_idx
 
     def _check_length(self, length: Any) -> None:
-        spent = (self.padding_idx or 0) + 1 if self.positions == "after_padding" else 0
-        if isinstance(length, int) and length > self.max_positions - spent:
+        most = self.max_positions - self.first_place
+        if isinstance(length, int) and length > most:
             raise InputError(
-                f"A text of {length} tokens was given to a model of at most "
-                f"{self.max_positions - spent}. Cut it; model.preprocess does so."
+                f"A text of {length} tokens was given to a model of at most {most}. Cut it; "
+                "model.preprocess does so."
             )
 
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:

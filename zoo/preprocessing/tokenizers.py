@@ -42,7 +42,8 @@ def word_pieces(
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    return _finished(tokenizer, vocabulary, special, roberta=roberta)
+    # MPNet's mask takes the space before it; that of RoBERTa's own class does not any more
+    return _finished(tokenizer, vocabulary, special, roberta=roberta, lstrip_mask=roberta)
 
 
 def byte_pairs(
@@ -85,6 +86,7 @@ def _finished(
     *,
     roberta: bool,
     spaced: bool = False,
+    lstrip_mask: bool = False,
 ) -> str:
     """With special tokens, and what stands before and after each text."""
     from tokenizers import AddedToken, processors
@@ -102,7 +104,7 @@ def _finished(
             special_tokens=[first, last],
         )
     added = [
-        AddedToken(token, special=True, normalized=False, lstrip=roberta and name == "mask")
+        AddedToken(token, special=True, normalized=False, lstrip=lstrip_mask and name == "mask")
         for name, token in special.items()
     ]
     tokenizer.add_special_tokens(added)

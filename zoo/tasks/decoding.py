@@ -27,10 +27,11 @@ class Decoder:
         ids: the beginnings of the texts, int `[n, t]`, padded on the left.
         mask: which tokens count, `[n, t]`.
         length: tokens that the longest text will have.
+        most: tokens that the model has places for.
     """
 
     def __init__(
-        self, model: keras.Model, ids: np.ndarray, mask: np.ndarray, length: int, places: int
+        self, model: keras.Model, ids: np.ndarray, mask: np.ndarray, length: int, most: int
     ) -> None:
         import tensorflow as tf
 
@@ -38,10 +39,11 @@ class Decoder:
             _PASSES[model] = _compile(model)
         self._run = _PASSES[model]
         count, read = ids.shape
-        size = max(min(-(-length // _STEP) * _STEP, places), read)
+        size = max(min(-(-length // _STEP) * _STEP, most), read)
         self._readable = np.zeros((count, size), bool)
         self._readable[:, :read] = mask
-        self._places = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
+        places = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
+        self._places = places + model.get_layer("embeddings").first_place
         shapes = [_cache_shape(layer, count, size) for layer in _blocks(model)]
         dtype = model.compute_dtype
         self._caches = [(tf.zeros(shape, dtype), tf.zeros(shape, dtype)) for shape in shapes]
@@ -49,7 +51,7 @@ class Decoder:
         self.logits = self._extend(ids.astype(np.int32), self._places)
 
     def step(self, tokens: Sequence[int]) -> np.ndarray:
-        """Add one token to each text. Returns the logits of the next, float32 `[n, vocabulary]`."""
+        """Add one token to each text. Returns the logits of the next, `[n, vocabulary]`."""
         self._places = self._places[:, -1:] + 1
         self._readable[:, self._read] = True
         self.logits = self._extend(np.array(tokens, np.int32)[:, None], self._places)
@@ -59,7 +61,8 @@ class Decoder:
         start = np.int32(self._read)
         logits, self._caches = self._run(ids, places, start, self._readable, self._caches)
         self._read += ids.shape[1]
-        return np.asarray(logits, np.float32)
+        wide = np.result_type(logits.dtype.as_numpy_dtype, np.float32)
+        return np.asarray(logits, wide)
 
 
 def _blocks(model: keras.Model) -> list[Any]:
