@@ -38,6 +38,7 @@ bench: $(VENV)/.bench
 
 cards: $(VENV)/.parity
 	$(BIN)/python scripts/build_cards.py
+	$(BIN)/python scripts/build_text_cards.py
 
 goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py

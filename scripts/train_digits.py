@@ -62,6 +62,8 @@ class Recipe:
         shift: places of the model's input that a digit may move each way.
         affine: parts of a full turn and of its size, and places, by which a digit may be turned,
             scaled and moved besides, between places.
+        elastic: standard deviation of how far places move besides, each in its own direction, as a
+            part of half of the image (Simard et al., ICDAR 2003); neighbours move alike.
         mixup: parameter of the beta distribution by which two digits are blended (Zhang et al.,
             arXiv:1710.09412); 0 is none.
         smoothing: part of the probability that goes to all classes alike.
@@ -72,6 +74,7 @@ class Recipe:
     cards: str
     shift: int = 0
     affine: tuple[float, float, float] | None = None
+    elastic: float = 0.0
     mixup: float = 0.0
     smoothing: float = 0.0
     epochs: int = 60
@@ -101,6 +104,17 @@ RECIPES = {
             smoothing=0.05,
             epochs=150,
             peak_rate=4e-3,
+        ),
+        Recipe(
+            architecture="vit_mini",
+            cards="vit_digits.json",
+            affine=(0.03, 0.1, 1.0),
+            elastic=0.08,
+            mixup=0.4,
+            smoothing=0.05,
+            epochs=300,
+            peak_rate=2e-3,
+            weight_decay=5e-2,
         ),
     )
 }
@@ -163,6 +177,8 @@ def train(recipe: Recipe, digits: Digits) -> zoo.Model:
             shape = tf.shape(images)  # a scan as rows has no channels
             images = tf.reshape(images, tf.concat([shape[:3], [-1]], 0))
             images = tf.reshape(bent(images, recipe.affine, black), shape)
+        if recipe.elastic:
+            images = rippled(images, recipe.elastic)
         return blended(images, tf.one_hot(labels, 10), recipe.mixup)
 
     data = tf.data.Dataset.from_tensor_slices((images, digits.labels))
@@ -203,6 +219,31 @@ def bent(images: tf.Tensor, affine: tuple[float, float, float], black: float) ->
         fill_mode="CONSTANT",
         fill_value=float(black),
     )
+
+
+def rippled(images: tf.Tensor, deviation: float, cells: int = 4) -> tf.Tensor:
+    """Moves the places of the images `[n, h, w, c]` of a batch by chance, neighbours alike.
+
+    Args:
+        deviation: of the moves, as a part of half of the image.
+        cells: the moves are drawn for a grid of so many, and in between smoothly.
+    """
+    count, (height, width) = tf.shape(images)[0], images.shape[1:3]
+    moves = tf.random.normal([count, cells, cells, 2]) * (deviation * height / 2)
+    moves = tf.image.resize(moves, (height, width), method="bicubic")
+    rows, columns = tf.meshgrid(*(tf.range(float(n)) for n in (height, width)), indexing="ij")
+    y = tf.clip_by_value(rows + moves[..., 0], 0.0, height - 1.0)
+    x = tf.clip_by_value(columns + moves[..., 1], 0.0, width - 1.0)
+    top, left = (tf.minimum(tf.floor(v), n - 2.0) for v, n in ((y, height), (x, width)))
+    down, right = ((v - w)[..., None] for v, w in ((y, top), (x, left)))
+
+    def corner(below: int, beside: int) -> tf.Tensor:
+        places = tf.stack([top + below, left + beside], axis=-1)
+        return tf.gather_nd(images, tf.cast(places, tf.int32), batch_dims=1)
+
+    upper = corner(0, 0) * (1 - right) + corner(0, 1) * right
+    lower = corner(1, 0) * (1 - right) + corner(1, 1) * right
+    return upper * (1 - down) + lower * down
 
 
 def blended(images: tf.Tensor, labels: tf.Tensor, mixup: float) -> tuple[tf.Tensor, tf.Tensor]:

@@ -322,7 +322,7 @@ def _parse_card(
     architectures: Mapping[str, ModelCard],
     sources: Mapping[str, str],
 ) -> ModelCard:
-    architecture = architectures.get(name.partition(".")[0])
+    architecture = architectures.get(entry.get("architecture") or name.partition(".")[0])
     if architecture is None:
         raise ConfigError(f"The card {name!r} is of no architecture of its file.")
     return from_data(

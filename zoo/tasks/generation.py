@@ -85,7 +85,7 @@ class TextGeneration(TextTask):
         top_p: float | None = None,
         repetition_penalty: float = 1.0,
         stop: str | Sequence[str] = (),
-        seed: int | None = None,
+        seed: Any = None,
     ) -> Iterator[str]:
         """The same, piece by piece as it comes: `for piece in model.stream(prompt)`."""
         sampling = Sampling(
@@ -96,7 +96,7 @@ class TextGeneration(TextTask):
         )
         if not isinstance(prompt, str):
             raise InputError(f"stream takes one text; got {type(prompt).__name__}.")
-        pieces = self._pieces([prompt], sampling, seeds(seed, 1), max_new_tokens, _texts(stop))
+        pieces = self._pieces([prompt], sampling, [seed], max_new_tokens, _texts(stop))
         return (piece for _, piece in pieces)
 
     def _pieces(

@@ -35,6 +35,7 @@ class RecurrentGeneration(Task):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        repetition_penalty: float = 1.0,
         stop: str | Sequence[str] = (),
         seed: int | None = None,
     ) -> str | list[str]:
@@ -43,7 +44,8 @@ class RecurrentGeneration(Task):
         Args:
             prompts: a text, which gives a text, or a list, which gives a list.
             max_new_tokens: tokens to add at most.
-            temperature, top_k, top_p: see `Sampling`; a temperature of 0 is greedy.
+            temperature, top_k, top_p, repetition_penalty: see `Sampling`; a temperature of 0 is
+                greedy.
             stop: texts that end the generation; they are not part of the result.
             seed: of the draws; the same seed gives the same texts on the same machine.
 
@@ -56,7 +58,7 @@ class RecurrentGeneration(Task):
             "temperature": temperature,
             "stop": stop,
         }
-        options |= {"top_k": top_k, "top_p": top_p}
+        options |= {"top_k": top_k, "top_p": top_p, "repetition_penalty": repetition_penalty}
         many = [prompts] if isinstance(prompts, str) else list(prompts)
         pairs = zip(many, seeds(seed, len(many)), strict=True)
         texts = ["".join(self.stream(p, seed=s, **options)) for p, s in pairs]
@@ -70,11 +72,17 @@ class RecurrentGeneration(Task):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        repetition_penalty: float = 1.0,
         stop: str | Sequence[str] = (),
         seed: Any = None,
     ) -> Iterator[str]:
         """The same, piece by piece as it comes: `for piece in model.stream(prompt)`."""
-        sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+        sampling = Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition_penalty=repetition_penalty,
+        )
         if max_new_tokens < 0:
             raise OptionError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
         stops = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
@@ -89,8 +97,10 @@ class RecurrentGeneration(Task):
         separator = " " if spec.level == "word" else ""
         for logits, states in self._passes(ids):  # noqa: B007  (the last ones are wanted)
             pass
+        text = [int(k) for k in ids[0]]
         for number in range(count):
-            token = sampling.draw(logits[0, -1], rng)
+            token = sampling.draw(logits[0, -1], rng, text)
+            text.append(token)
             yield separator + spec.vocabulary[token]
             if number < count - 1:
                 out, states = run(np.array([[token]], np.int32), states)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo.cli.group import FAILED, Verb
-from zoo.cli.images import Images, progress
+from zoo.cli.images import Images, Inputs, progress
 from zoo.cli.models import load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import print_json
-from zoo.errors import InputError
+from zoo.cli.texts import AT_ONCE, Texts, read_lines
+from zoo.errors import InputError, OptionError, ZooError
+from zoo.preprocessing.text_spec import TextSpec
+from zoo.pulling import find
+from zoo.registry.registry import is_name
 from zoo.weights.disk import replacing
+from zoo.weights.handle import Source, parse_handle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +29,8 @@ if TYPE_CHECKING:
 
 @click.command("embed", cls=Verb)
 @click.argument("name")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, metavar="[INPUT...]")
+@click.option("--input", "lines", type=FILE, metavar="FILE", help="Texts, one per line.")
 @click.option("--out", type=FILE, metavar="FILE.npy", help="Write the vectors to this file.")
 @model_options
 @source_options()
@@ -35,31 +43,43 @@ def command(
     ctx: click.Context,
     name: str,
     inputs: tuple[str, ...],
+    lines: Path | None,
     out: Path | None,
     batch_size: int,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn images into feature vectors.
+    """Turn images or texts into feature vectors.
 
-    They are what the model knows of an image before its head. INPUT is a file, an https address, or
-    a folder, which stands for the images that lie in it. An input that cannot be read is reported;
-    the exit code is then 1, and --out, whose rows would not be those of the inputs any more, is not
-    written.
+    They are what the model knows of an image before its head, or of a text. INPUT is a file, an
+    https address, or a folder, which stands for the images that lie in it; for a model of texts, a
+    text. An input that cannot be read is reported; the exit code is then 1, and --out, whose rows
+    would not be those of the inputs any more, is not written.
 
     \b
     Examples:
       zoo embed resnet50 photos/ --out vectors.npy
       zoo embed resnet50 cat.jpg dog.png | jq '.[0].embedding | length'
+      zoo embed all-minilm-l6-v2 --input texts.txt --out vectors.npy
     """
     if out is not None:
         check_writable(out)
-    chosen = Images(inputs)
+    if lines is None and not inputs:
+        raise click.UsageError("Missing argument 'INPUT...', or --input FILE.")
+    is_text = lines is not None or _reads_texts(name, options)
+    chosen: Inputs
+    if is_text:
+        chosen = Texts([*inputs, *(read_lines(lines) if lines else ())])
+    else:
+        chosen = Images(inputs)
     rows: list[tuple[str, np.ndarray]] = []
     if chosen.names and not (out and chosen.failed):
         model = load(name, **options)
-        results = chosen.through(partial(model.embed, batch_size=batch_size), batch_size)
-        rows = list(progress(results, len(chosen.names)))
+        if lines is not None and not isinstance(model.preprocess.spec, TextSpec):
+            raise OptionError(f"--input is for models of texts, which {name!r} is not.")
+        verb = partial(model.embed, batch_size=batch_size)
+        results = chosen.through(verb, batch_size, at_once=AT_ONCE if is_text else 1)
+        rows = list(progress(results, len(chosen.names), chosen.noun))
     if out is None:
         print_json([{"input": name, "embedding": row.tolist()} for name, row in rows])
     elif chosen.failed:
@@ -68,6 +88,16 @@ def command(
         _write(out, rows, as_json)
     if chosen.failed:
         ctx.exit(FAILED)
+
+
+def _reads_texts(name: str, source: Mapping[str, Any]) -> bool:
+    """Whether the model takes texts. A name that cannot be found is told of when it is loaded."""
+    where = Source(**{field.name: source[field.name] for field in fields(Source)})
+    try:
+        card, _ = find(parse_handle(name, is_name), where)
+    except ZooError:
+        return False
+    return isinstance(card.preprocessing, TextSpec)
 
 
 def _write(out: Path, rows: list[tuple[str, np.ndarray]], as_json: bool) -> None:

@@ -35,6 +35,13 @@ from zoo.cli.output import print_json
     type=click.FloatRange(0, 1, min_open=True),
     help="Draw from the most probable tokens that together have this probability.",
 )
+@click.option(
+    "--repetition-penalty",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Above 1, what stands in the text already comes less.",
+)
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
 @click.option("--seed", type=int, help="The same seed gives the same text.")
 @click.option("--dtype", help="Keras dtype policy; auto is the file's own [default: float32].")
@@ -49,6 +56,7 @@ def command(
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    repetition_penalty: float,
     stop: tuple[str, ...],
     seed: int | None,
     **options: Any,
@@ -59,6 +67,7 @@ def command(
 
     \b
     Examples:
+      zoo generate gpt2 "Once upon a time" --top-k 50
       zoo generate lstm_lm_mini.pydoc "Return the "
       zoo generate lstm_lm_mini.pydoc "Raise " --seed 1 --stop "." --json
     """
@@ -68,6 +77,7 @@ def command(
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
         "stop": stop,
         "seed": seed,
     }

@@ -1,4 +1,4 @@
-"""`zoo predict`: what is on images, and where people speak in recordings."""
+"""`zoo predict`: what is on images, what texts say, and where people speak in recordings."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from zoo.cli import texts
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, Inputs, Recordings, progress
 from zoo.cli.models import load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import number, print_json, print_table
 from zoo.errors import InputError, NotFoundError, OptionError, TaskError, ZooError
+from zoo.preprocessing.text_spec import TextSpec
 from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:
@@ -37,8 +39,14 @@ _AT_ONCE = 16  # batches for one call, so that pictures are decoded while the mo
     help="The images of a folder, many at a time, into the table of --out.",
 )
 @click.option("--out", type=FILE, metavar="FILE.csv", help="Table that --batch writes.")
+@click.option("--input", "lines", type=FILE, metavar="FILE", help="Texts, one per line.")
+@click.option("--context", type=FILE, metavar="FILE", help="Text that answers are looked for in.")
 @click.option(
-    "--top", type=click.IntRange(1), default=5, show_default=True, help="Classes each (images)."
+    "--top",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Classes of each image or text, tokens for a mask, answers.",
 )
 @click.option("--labels", type=FILE, metavar="FILE", help="Names of the classes, one per line.")
 @click.option(
@@ -54,9 +62,11 @@ _AT_ONCE = 16  # batches for one call, so that pictures are decoded while the mo
 @model_options
 @source_options()
 @json_option(
-    "an array of objects with image and predictions, an array of objects with label, index and "
-    "score (0 to 1), best first; of recordings, with recording, seconds and segments, an array of "
-    "objects with start and end in seconds"
+    "an array of objects with image (or text) and predictions, an array of objects with label, "
+    "index and score (0 to 1), best first; of recordings, with recording, seconds and segments, an "
+    "array of objects with start and end in seconds; of texts, with text and entities (label, "
+    "start, end, text, score), fillings (token, index, score, text) or answers (text, start, end, "
+    "score)"
 )
 @click.pass_context
 def command(
@@ -65,15 +75,17 @@ def command(
     inputs: tuple[str, ...],
     batch: str | None,
     out: Path | None,
+    lines: Path | None,
     labels: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what is on images, or where people speak in recordings.
+    """Say what is on images, what texts say, or where people speak in recordings.
 
     INPUT is a file, an https address (of an image), or a folder, which stands for the images or
     WAV files that lie in it. One that cannot be read is reported and the others go on; the exit
-    code is then 1.
+    code is then 1. For a model of texts, INPUT is a text: to classify, to find entities in, with a
+    mask to fill, or a question about --context.
 
     \b
     Examples:
@@ -82,9 +94,13 @@ def command(
       zoo predict ./my_checkpoint photo.jpg --labels classes.txt
       zoo predict resnet50 --batch photos/ --out predictions.csv
       zoo predict silero_vad talk.wav --plot talk.png
+      zoo predict distilbert-base-uncased-finetuned-sst-2-english "A fine film."
+      zoo predict bert-base-ner --input letters.txt --json
+      zoo predict roberta-base-squad2 "Who wrote it?" --context book.txt
     """
+    inputs = inputs if lines is None else (*inputs, *texts.read_lines(lines))
     _check_arguments(inputs, batch, out, as_json)
-    own = {key: options.pop(key) for key in ("top", "threshold", "plot", "batch_size")}
+    own = {key: options.pop(key) for key in ("top", "threshold", "plot", "batch_size", "context")}
     if batch is not None and out is not None:
         failed = _write_table(name, batch, out, own, _load(name, labels, options))
         ctx.exit(FAILED if failed else 0)
@@ -94,6 +110,7 @@ def command(
     if chosen.names:
         model = _load(name, labels, options)
         kind = _kind_of(model)
+        chosen = chosen if isinstance(chosen, kind.media) else kind.media(inputs)
         _refuse_options(ctx, kind, model)
         results = kind.run(model, chosen, own)
     if as_json:
@@ -251,7 +268,37 @@ RECORDINGS = Kind(
     show=_show_speech,
 )
 
-KINDS = {"image-classification": IMAGES, "voice-activity-detection": RECORDINGS}
+# ---------------------------------------------------------------- texts
+
+
+def _of_texts(verb: texts.Verb, name: str, show: Callable[[Any], None], *options: str) -> Kind:
+    """What is done with texts.
+
+    Args:
+        name: of the results in JSON data.
+        options: of the command, besides those of all texts.
+    """
+
+    def run(model: Model, chosen: Inputs, own: Mapping[str, Any]) -> Results:
+        return chosen.through(verb(model, own), own["batch_size"], at_once=texts.AT_ONCE)
+
+    return Kind(
+        media=texts.Texts,
+        options=frozenset({"lines", "batch_size", *options}),
+        run=run,
+        data=lambda found: {name: texts.data(found)},
+        show=show,
+    )
+
+
+KINDS = {
+    "image-classification": IMAGES,
+    "voice-activity-detection": RECORDINGS,
+    "text-classification": _of_texts(texts.classify, "predictions", _show_classes, "top", "labels"),
+    "token-classification": _of_texts(texts.entities, "entities", texts.show_entities, "labels"),
+    "fill-mask": _of_texts(texts.fill, "fillings", texts.show_fillings, "top"),
+    "question-answering": _of_texts(texts.answer, "answers", texts.show_answers, "top", "context"),
+}
 
 
 # ---------------------------------------------------------------- arguments
@@ -261,19 +308,21 @@ def _media(name: str, inputs: tuple[str, ...], source: Mapping[str, Any]) -> typ
     """The kind of files that the model takes, which tells what counts in a folder.
 
     A name that cannot be found is not told of here: loading it does that, if there is anything to
-    load it for.
+    load it for. Where all inputs are files, the model tells when it is there.
     """
     from zoo.pulling import find
     from zoo.registry.registry import is_name
     from zoo.weights.handle import Source, parse_handle
 
-    if not any(Path(entry).is_dir() for entry in inputs):
+    if all(Path(entry).is_file() for entry in inputs):
         return Images
     where = Source(**{field.name: source[field.name] for field in fields(Source)})
     try:
         card, _ = find(parse_handle(name, is_name), where)
     except ZooError:
         return Images
+    if isinstance(card.preprocessing, TextSpec):
+        return texts.Texts
     return KINDS.get(card.task, IMAGES).media
 
 
@@ -281,14 +330,14 @@ def _kind_of(model: Model) -> Kind:
     """What the verb does with this model.
 
     Raises:
-        TaskError: it reads neither images nor recordings.
+        TaskError: the verb does nothing with models of its task.
     """
     task = model.record.task
     if task not in KINDS and not task.startswith("image"):
         verbs = ", ".join(model.task.verbs) if model.task else "none"
         raise TaskError(
-            f"`zoo predict` reads images and recordings; {model.name!r} does {task}. From Python "
-            f"it has {verbs}; `zoo generate` goes on with texts."
+            f"`zoo predict` does not do {task}, which {model.name!r} is for. From Python it has "
+            f"{verbs}; `zoo generate` goes on with texts, `zoo embed` makes vectors."
         )
     return KINDS.get(task, IMAGES)
 
@@ -297,8 +346,9 @@ def _refuse_options(ctx: click.Context, kind: Kind, model: Model) -> None:
     """Options of another kind were given to no effect: say so."""
     for option in sorted(set().union(*(k.options for k in KINDS.values())) - kind.options):
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            flag = "input" if option == "lines" else option.replace("_", "-")
             raise OptionError(
-                f"--{option.replace('_', '-')} is not for models that do "
+                f"--{flag} is not for models that do "
                 f"{model.task and model.task.name}, such as {model.name!r}."
             )
 
