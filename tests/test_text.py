@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from text_models import MINILM, WORDS, bert
+from synthetic_texts import MINILM, WORDS, bert
 
 import zoo
 from zoo.errors import ConfigError, InputError, OptionError, TaskError, WeightsError

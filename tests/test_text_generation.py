@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from text_models import gpt2
+from synthetic_texts import gpt2
 
 import zoo
 from zoo.errors import InputError, OptionError

@@ -12,6 +12,7 @@ from hub_fixtures import MEMBER
 from image_models import shake
 from reference import Widened, assert_same_bits, outputs, relative_error, timm, torch
 from sklearn.datasets import load_digits
+from synthetic_texts import MINILM
 
 import zoo
 from zoo.publishing import publish
@@ -44,6 +45,20 @@ with torch.no_grad(), Widened():
 processor = AutoImageProcessor.from_pretrained(repo, backend="pil")
 size = [3, processor.size["height"], processor.size["width"]]
 print(json.dumps([model.num_labels, size, list(model.config.id2label.values())]))
+"""
+TEXTS = """
+import json, sys
+import numpy as np
+from reference import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+repo, texts, results, state = sys.argv[1:]
+model = AutoModelForSequenceClassification.from_pretrained(repo).eval()
+torch.save(model.state_dict(), state)
+tokenizer = AutoTokenizer.from_pretrained(repo)
+x = tokenizer(np.load(texts).tolist(), padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    np.save(results, model(**x).logits.numpy())
+print(json.dumps([model.num_labels, list(model.config.id2label.values())]))
 """
 
 
@@ -155,3 +170,30 @@ def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, n
     assert relative_error(ours, theirs) < 1e-4
     assert (ours.argmax(-1) == theirs.argmax(-1)).all()
     assert said == [3, [3, *result.model.card.preprocessing.input_size], ["none", "one", "seven"]]
+
+
+def test_transformers_predicts_as_a_fine_tuned_text_model_that_was_published(hub, tmp_path):
+    names = ["folders", "numbers"]
+    texts = [
+        *("Copy a file into a folder.", "Remove a directory tree.", "The name of a path."),
+        *("Move a folder elsewhere.", "List what lies in a directory.", "Rename this file."),
+        *("The sum of two integers.", "Round a float.", "Divide one number by another."),
+        *("The square root of x.", "Multiply by two.", "Compute the mean of the data."),
+    ]
+    labels = [names[k // 6] for k in range(12)]
+    result = zoo.finetune(
+        zoo.load(MINILM, labels=names),
+        (texts, labels),
+        (texts, labels),
+        epochs=6,
+        batch_size=4,
+        learning_rate=1e-4,
+        output=tmp_path / "run",
+    )
+    assert result.metrics.accuracy == 1
+    publish(tmp_path / "run", "acme/texts", endpoint=hub.url, token=MEMBER, license="apache-2.0")
+    theirs, said, _ = in_reference(TEXTS, hub, "acme/texts", np.array(texts), tmp_path)
+    ours = np.asarray(result.model(result.model.preprocess(texts)))
+    assert relative_error(ours, theirs) < 1e-4
+    assert [names[k] for k in theirs.argmax(-1)] == labels
+    assert said == [2, names]

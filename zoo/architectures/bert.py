@@ -110,6 +110,9 @@ class BertConfig:
             raise ConfigError("positions='after_padding' needs padding_idx.")
         if self.head == "sentence" and not self.pooling:
             raise ConfigError("head='sentence' needs pooling, such as ('mean',).")
+        if self.head != "sentence":  # which alone reads these
+            for name, value in (("pooling", ()), ("pooling_dense", ()), ("normalize", False)):
+                object.__setattr__(self, name, value)
 
 
 # ---------------------------------------------------------------- blocks

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import InputError, OptionError
-from zoo.finetuning.examples import Examples, Kind, read_examples, readable, split
+from zoo.finetuning.examples import Examples, read_examples, readable, split
 from zoo.finetuning.features import feature_batches, features
-from zoo.finetuning.pipeline import evaluation_batches, training_batches
+from zoo.finetuning.pipeline import encode, evaluation_batches, training_batches
 from zoo.finetuning.sampling import Sampler
 from zoo.finetuning.settings import Settings
+from zoo.finetuning.sources import kind_of
 from zoo.model import Model
-from zoo.preprocessing.spec import ImageSpec
 
 HELD_OUT = 0.2  # of the examples, where no validation is given
 
@@ -76,9 +76,7 @@ def read(
 
     if isinstance(train, tf.data.Dataset):
         return Ready(model, train, validation)
-    spec = model.record.card.preprocessing
-    kind: Kind = "image" if isinstance(spec, ImageSpec) else "sequence"
-    text = getattr(spec, "vocabulary", None) is not None
+    kind, text = kind_of(model.record.card.preprocessing)
 
     def examples(source: Any, classes: Sequence[str] | None = None) -> Examples:
         found = read_examples(
@@ -136,8 +134,8 @@ class FromExamples(Data):
         """Steps of each sequence, where they differ."""
         if model.record.task.startswith("image"):
             return None
-        rows = (model.preprocess([item]) for item in self.training.inputs)
-        lengths = np.array([row.shape[1] for row in rows])
+        encoded = encode(self.training, model.preprocess)
+        lengths = np.array([len(row) for row in encoded])
         return lengths if len(set(lengths.tolist())) > 1 else None
 
     def held_out(self, model: Model, batch_size: int) -> Any:
@@ -200,6 +198,8 @@ class Ready(Data):
         spec = part.element_spec
         if not isinstance(spec, tuple) or len(spec) != 2:
             raise InputError(f"{name} gives {spec}; pairs (x, y) of batches were expected.")
+        if isinstance(spec[0], dict):  # inputs by name, which the model checks itself
+            return
         x, shape = spec[0], model.input_shape
         wrong = x.shape.rank != len(shape) or any(
             a is not None and b is not None and a != b

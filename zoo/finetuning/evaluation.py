@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from zoo.errors import AccessError, InputError, NotFoundError, TaskError, ZooError
 from zoo.finetuning.examples import Examples, read_examples, without
-from zoo.finetuning.sources import as_places, short
+from zoo.finetuning.sources import as_places, kind_of, short
 from zoo.model import Model
 from zoo.tasks.base import compiled
 from zoo.tasks.classification import Classification
@@ -308,9 +308,8 @@ def _examples(
         titles = [f"{data.counts()[k]:,} examples" for k in used]
         places[used], _ = as_places([data.classes[k] for k in used], titles, names)
         return replace(data, labels=places[data.labels], classes=tuple(names))
-    spec = task.preprocess.spec
-    text = getattr(spec, "vocabulary", None) is not None
-    return read_examples(data, kind=spec.kind, classes=names, text=text, strict=strict, **columns)
+    kind, text = kind_of(task.preprocess.spec)
+    return read_examples(data, kind=kind, classes=names, text=text, strict=strict, **columns)
 
 
 def _of_examples(

@@ -23,12 +23,15 @@ from zoo.errors import InputError, OptionError
 from zoo.preprocessing.host import host_call
 from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.sequence import SequencePreprocessor
+from zoo.preprocessing.text import TextPreprocessor
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from zoo.finetuning.examples import Examples
     from zoo.finetuning.sampling import Sampler
+
+Sequences = SequencePreprocessor | TextPreprocessor
 
 _SEEDS = 2  # what random numbers are for; `sampling` has 0 and 1
 _LOADING = threading.Lock()  # two threads must not load one and the same PIL image
@@ -117,7 +120,7 @@ def _is_pair(value: Any) -> bool:
 
 def training_batches(
     examples: Examples,
-    preprocess: ImagePreprocessor | SequencePreprocessor,
+    preprocess: ImagePreprocessor | Sequences,
     sampler: Sampler,
     augment: Augment,
     seed: int,
@@ -160,7 +163,7 @@ def training_batches(
 
 
 def evaluation_batches(
-    examples: Examples, preprocess: ImagePreprocessor | SequencePreprocessor, batch_size: int
+    examples: Examples, preprocess: ImagePreprocessor | Sequences, batch_size: int
 ) -> tf.data.Dataset:
     """The examples in order, preprocessed as the reference does it in evaluation.
 
@@ -173,7 +176,7 @@ def evaluation_batches(
     """
     import tensorflow as tf
 
-    if isinstance(preprocess, SequencePreprocessor):
+    if not isinstance(preprocess, ImagePreprocessor):
         rows = tf.data.Dataset.range(len(examples)).batch(batch_size)
         return _finished(_padded(rows, examples, preprocess, batch_size))
     spec = preprocess.spec
@@ -269,7 +272,7 @@ def _input(examples: Examples, k: int) -> Any:
 
 def _training_sequences(
     examples: Examples,
-    preprocess: SequencePreprocessor,
+    preprocess: Sequences,
     sampler: Sampler,
     epochs: range,
 ) -> tf.data.Dataset:
@@ -286,33 +289,55 @@ def _training_sequences(
 
 
 def _padded(
-    rows: tf.data.Dataset, examples: Examples, preprocess: SequencePreprocessor, most: int
+    rows: tf.data.Dataset, examples: Examples, preprocess: Sequences, most: int
 ) -> tf.data.Dataset:
     """Batches `(x, y)` of the examples that `rows` names, int64 `[batch]`, `most` of them each."""
     import tensorflow as tf
 
-    encoded = _encoded(examples, preprocess)
-    spec = preprocess.spec
-    size = rows.element_spec.shape[0]
-    dtype = tf.int32 if spec.vocabulary is not None else tf.float32
-    shape = (size, spec.length) + ((spec.features,) if spec.vocabulary is None else ())
+    encoded = encode(examples, preprocess)
+    size, stacked = rows.element_spec.shape[0], _stacker(preprocess)
     if most > 1 and encoded:  # whether there is padding, if it takes any
-        preprocess._stacked([min(encoded, key=len), max(encoded, key=len)])
+        stacked([min(encoded, key=len), max(encoded, key=len)])
+    specs = [_without_size(part, size) for part in stacked(encoded[:1])]
 
-    def batch(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def batch(rows: np.ndarray) -> tuple[np.ndarray, ...]:
         labels = examples.labels[rows].astype(np.int32)
-        return preprocess._stacked([encoded[k] for k in rows]), labels
+        return *stacked([encoded[k] for k in rows]), labels
 
-    def example(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        x, labels = host_call(batch, [rows], (dtype, tf.int32))
-        labels = tf.ensure_shape(labels, [size])
-        return tf.ensure_shape(x, shape), tf.one_hot(labels, len(examples.classes))
+    def example(rows: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        types = [*(dtype for _, dtype in specs), tf.int32]
+        *parts, labels = host_call(batch, [rows], types)
+        pairs = zip(parts, specs, strict=True)
+        parts = [tf.ensure_shape(part, shape) for part, (shape, _) in pairs]
+        labels = tf.one_hot(tf.ensure_shape(labels, [size]), len(examples.classes))
+        if isinstance(preprocess, TextPreprocessor):
+            return dict(zip(preprocess.spec.inputs, parts, strict=True)), labels
+        return parts[0], labels
 
     return _in_parallel(rows, example)
 
 
-def _encoded(examples: Examples, preprocess: SequencePreprocessor) -> list[np.ndarray]:
-    """Each sequence as the model takes it, without padding."""
+def _stacker(preprocess: Sequences) -> Callable[[list[Any]], tuple[np.ndarray, ...]]:
+    """What makes encoded sequences the arrays of a batch."""
+    if isinstance(preprocess, TextPreprocessor):
+        names = preprocess.spec.inputs
+        return lambda rows: tuple(preprocess.batch(rows)[name] for name in names)
+    return lambda rows: (preprocess._stacked(rows),)
+
+
+def _without_size(array: np.ndarray, size: int | None) -> tuple[tuple[int | None, ...], Any]:
+    """The shape of batches of which one sequence is `array`, and the dtype."""
+    return (size, None, *array.shape[2:]), array.dtype
+
+
+def encode(examples: Examples, preprocess: Sequences) -> list[Any]:
+    """Each sequence as the model takes it, without padding.
+
+    Raises:
+        InputError: one that the model does not take, by name.
+    """
+    if isinstance(preprocess, TextPreprocessor):
+        return preprocess.encode(list(examples.inputs))
     rows = []
     for item, name in zip(examples.inputs, examples.names, strict=True):
         try:

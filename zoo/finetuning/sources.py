@@ -19,8 +19,19 @@ import numpy as np
 from PIL import Image
 
 from zoo.errors import AccessError, InputError, NotFoundError, did_you_mean
+from zoo.preprocessing.spec import ImageSpec, Spec
+from zoo.preprocessing.text_spec import TextSpec
 
 Kind = Literal["image", "sequence"]
+
+
+def kind_of(spec: Spec | None) -> tuple[Kind, bool]:
+    """The kind of the inputs of a model with this preprocessing, and whether they are texts."""
+    if isinstance(spec, ImageSpec):
+        return "image", False
+    return "sequence", isinstance(spec, TextSpec) or getattr(spec, "vocabulary", None) is not None
+
+
 Skipped = tuple[tuple[str, str], ...]
 
 PATH_COLUMNS = ("path", "image", "file")

@@ -12,7 +12,7 @@ import numpy as np
 from zoo.errors import InputError, TaskError
 from zoo.layers.text import TextPool
 from zoo.tasks.base import compiled, softmax
-from zoo.tasks.classification import HostTask, Prediction, best
+from zoo.tasks.classification import Classification, Features, HostTask, Prediction, best
 from zoo.tasks.sequence import Entity, spans
 from zoo.vectors import unit
 
@@ -65,7 +65,7 @@ class TextTask(HostTask):
 # ---------------------------------------------------------------- vectors
 
 
-class TextFeatures(TextTask):
+class TextFeatures(TextTask, Features):
     """Texts to vectors, by a network with no head."""
 
     name = "feature-extraction"
@@ -111,7 +111,7 @@ class TextFeatures(TextTask):
         return _vectors(rows, normalize)
 
 
-class SentenceSimilarity(TextTask):
+class SentenceSimilarity(TextTask, Features):
     """Texts to vectors that are near each other where the texts mean the same."""
 
     name = "sentence-similarity"
@@ -157,7 +157,7 @@ def _vectors(rows: Sequence[np.ndarray], normalize: bool) -> np.ndarray:
 # ---------------------------------------------------------------- classes
 
 
-class TextClassification(TextTask):
+class TextClassification(TextTask, Classification):
     """Texts, or pairs of texts, to classes."""
 
     name = "text-classification"
