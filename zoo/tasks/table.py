@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.preprocessing.spec import Spec
 from zoo.preprocessing.text_spec import TextSpec
+from zoo.tasks.answers import FillMask, QuestionAnswering
 from zoo.tasks.audio import VoiceActivity
 from zoo.tasks.base import Task
 from zoo.tasks.generation import TextGeneration
@@ -16,9 +17,7 @@ from zoo.tasks.sequence import (
     SequenceTagging,
 )
 from zoo.tasks.text import (
-    FillMask,
     NextSentence,
-    QuestionAnswering,
     ReplacedTokens,
     SentenceSimilarity,
     TextClassification,

@@ -1,9 +1,8 @@
-"""Tasks of text models: vectors, classes, entities, answers, missing words."""
+"""Tasks of text models: vectors, classes, entities. `answers` has those that look for words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -275,7 +274,7 @@ class TextTagging(TextTask):
         side = self.preprocess.spec.padding_side
         found = []
         for text, encoding, logits in zip(texts, encodings, rows, strict=True):
-            scores = softmax(_unpadded(logits, len(encoding), side))
+            scores = softmax(unpadded(logits, len(encoding), side))
             kept = [k for k, special in enumerate(encoding.special_tokens_mask) if not special]
             places = [encoding.offsets[k] for k in kept]
             found.append(list(spans(text, places, scores[kept], labels)))
@@ -294,190 +293,6 @@ class ReplacedTokens(TextTask):
         return keras.losses.BinaryCrossentropy(from_logits=True)
 
 
-def _unpadded(row: np.ndarray, count: int, side: str) -> np.ndarray:
+def unpadded(row: np.ndarray, count: int, side: str) -> np.ndarray:
     """What the model gave for the tokens of a text, of a row that was padded."""
     return row[len(row) - count :] if side == "left" else row[:count]
-
-
-# ---------------------------------------------------------------- answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A part of a text that answers a question.
-
-    Attributes:
-        text: the part.
-        start, end: its first character in the text, and one past its last.
-        score: probability that it begins and ends there.
-    """
-
-    text: str
-    start: int
-    end: int
-    score: float
-
-
-class QuestionAnswering(TextTask):
-    """Questions and texts to the parts of the texts that answer them: `answer`."""
-
-    name = "question-answering"
-    verbs: ClassVar[tuple[str, ...]] = ("answer",)
-    headless = "feature-extraction"
-    example = "model.answer(question, context)"
-
-    def answer(
-        self,
-        question: str,
-        context: str,
-        *,
-        top: int = 1,
-        max_answer_tokens: int = 15,
-        window: int = 384,
-        stride: int = 128,
-        batch_size: int = 8,
-    ) -> list[Answer]:
-        """The parts of a text that best answer a question, best first.
-
-        Args:
-            question, context: the question, and the text; one that is longer than a window is read
-                in several, each of which begins with the end of the one before.
-            top: answers, none of which lies in another.
-            max_answer_tokens: tokens of the longest answer.
-            window, stride: tokens of a window with its question, and of what two windows share.
-            batch_size: windows per pass.
-
-        Raises:
-            InputError: an empty question or text, or a question that leaves no room.
-        """
-        if not (isinstance(question, str) and isinstance(context, str)):
-            raise InputError("answer takes a question and a context, both texts.")
-        if not question.strip() or not context.strip():
-            raise InputError("The question or the context is empty; there is nothing to answer.")
-        if top < 1 or max_answer_tokens < 1:
-            raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
-        encodings = self._windows(question, context, window, stride)
-        preprocess, forward = self.preprocess, compiled(self.model)
-        found: list[Answer] = []
-        for batch in self.batches(encodings, batch_size, "answer", None):
-            rows = np.asarray(forward(preprocess.batch(batch)), np.float32)
-            for encoding, row in zip(batch, rows, strict=True):
-                logits = _unpadded(row, len(encoding), preprocess.spec.padding_side)
-                found += _answers(context, encoding, logits, top, max_answer_tokens)
-        return _apart(sorted(found, key=lambda a: -a.score), top)
-
-    def _windows(self, question: str, context: str, window: int, stride: int) -> list[Any]:
-        """The question with each window of the text."""
-        tokenizer = self.preprocess.tokenizer
-        limit = min(window, self.preprocess.spec.max_length or window)
-        asked = len(self.preprocess.encode([question], truncate=False)[0])
-        room = limit - asked - tokenizer.num_special_tokens_to_add(True)
-        if room < 1:
-            raise InputError(
-                f"The question has {asked} tokens, which leaves no room in {limit}. Shorten it, or "
-                "take a larger window."
-            )
-        stride = min(stride, room - 1)
-        tokenizer.enable_truncation(limit, stride=stride, strategy="only_second")
-        first = tokenizer.encode(question, context)
-        return [first, *first.overflowing]
-
-
-def _answers(
-    context: str, encoding: Any, logits: np.ndarray, top: int, longest: int
-) -> Iterator[Answer]:
-    """The best parts of one window; `logits` are `[t, 2]`."""
-    inside = np.array([part == 1 for part in encoding.sequence_ids])
-    masked = np.where(inside[:, None], logits, -1e4)
-    start, end = softmax(masked.T)
-    scores = np.triu(np.outer(start, end)) - np.triu(np.outer(start, end), longest)
-    for place in np.argsort(-scores, axis=None)[: 4 * top]:
-        first, last = divmod(int(place), len(end))
-        if inside[first] and inside[last] and scores[first, last] > 0:
-            begin, stop = encoding.offsets[first][0], encoding.offsets[last][1]
-            score = float(scores[first, last])
-            yield Answer(text=context[begin:stop], start=begin, end=stop, score=score)
-
-
-def _apart(answers: Sequence[Answer], top: int) -> list[Answer]:
-    """The first of the answers, without those that overlap a better one."""
-    kept: list[Answer] = []
-    for answer in answers:
-        if all(answer.end <= other.start or other.end <= answer.start for other in kept):
-            kept.append(answer)
-        if len(kept) == top:
-            break
-    return kept
-
-
-# ---------------------------------------------------------------- missing words
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filling:
-    """A token for a masked place.
-
-    Attributes:
-        token: its text.
-        index: its id.
-        score: its probability.
-        text: the whole text with it.
-    """
-
-    token: str
-    index: int
-    score: float
-    text: str
-
-
-class FillMask(TextTask):
-    """Texts with a masked token to what may stand there: `fill`."""
-
-    name = "fill-mask"
-    verbs: ClassVar[tuple[str, ...]] = ("fill",)
-    headed = "text-classification"
-    headless = "feature-extraction"
-    example = 'model.fill("Paris is the [MASK] of France.")'
-
-    def loss(self) -> keras.losses.Loss:
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-100)
-
-    def fill(
-        self, inputs: Any, top: int = 5, *, batch_size: int = 8, truncate: bool = True
-    ) -> list[list[Filling]]:
-        """The `top` most probable tokens for the masked place of each text, best first.
-
-        Args:
-            inputs: a text, or a list of texts; each has the model's mask token once.
-            top: tokens per text.
-            batch_size: texts per pass.
-            truncate: as for every text model.
-
-        Raises:
-            InputError: a text without the mask token, or with several of them.
-        """
-        mask, texts = self.preprocess.id_of("mask"), self.items(inputs)
-        encodings = self.preprocess.encode(texts, truncate=truncate)
-        for k, encoding in enumerate(encodings):
-            if encoding.ids.count(mask) != 1:
-                raise InputError(
-                    f"Text {k} has the mask token {self.preprocess.spec.special.get('mask')!r} "
-                    f"{encoding.ids.count(mask)} times; once was expected."
-                )
-        encodings, rows = self.rows(texts, batch_size, "fill", truncate=truncate)
-        side = self.preprocess.spec.padding_side
-        return [
-            list(self._fillings(e, softmax(_unpadded(r, len(e), side)[e.ids.index(mask)]), top))
-            for e, r in zip(encodings, rows, strict=True)
-        ]
-
-    def _fillings(self, encoding: Any, scores: np.ndarray, top: int) -> Iterator[Filling]:
-        place = encoding.ids.index(self.preprocess.id_of("mask"))
-        for k in np.argsort(-scores, kind="stable")[:top]:
-            ids = [*encoding.ids[:place], int(k), *encoding.ids[place + 1 :]]
-            yield Filling(
-                token=self.preprocess.decode([k], special=True),
-                index=int(k),
-                score=float(scores[k]),
-                text=self.preprocess.decode(ids),
-            )
