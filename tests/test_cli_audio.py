@@ -199,4 +199,5 @@ def test_a_folder_of_both_kinds(cli, tiny, talks):
 def test_predict_refuses_what_is_neither_image_nor_recording(cli):
     Path("rows.txt").write_text("1 2 3")
     refused = cli("predict", "lstm_mini.digits", "rows.txt", code=1)
-    assert "does sequence-classification. From Python it has classify, embed" in refused.stderr
+    assert "does not do sequence-classification" in refused.stderr
+    assert "From Python it has classify, embed" in refused.stderr

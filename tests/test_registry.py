@@ -12,8 +12,10 @@ import pytest
 
 from zoo.errors import ConfigError, OptionError, UnknownNameError
 from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels, registry
 from zoo.registry.card import ModelCard, WeightsFile, from_data, to_data
+from zoo.registry.transformers_text import task_of as text_task
 
 ALL = registry.list_models()
 
@@ -88,7 +90,8 @@ def test_an_architecture_without_pretrained_tag_has_a_card_without_weights():
     assert registry.list_models("resnet200") == []
 
 
-FROM_TIMM = [n for n in ALL if registry.info(n).weights.layout is None]
+TEXTS = [n for n in ALL if isinstance(registry.info(n).preprocessing, TextSpec)]
+FROM_TIMM = [n for n in ALL if n not in TEXTS and registry.info(n).weights.layout is None]
 
 
 @pytest.mark.parametrize("name", [n for n in FROM_TIMM if not registry.info(n).weights.bundled])
@@ -107,6 +110,32 @@ def test_every_card_is_whole(name):
     for figures in card.published.values():
         assert figures["source"].startswith("https://")
         assert 40 < figures["top1"] < figures["top5"] < 100
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_text_card_is_whole(name):
+    card = registry.info(name)
+    assert card.weights.repo.count("/") == 1
+    assert card.num_params > 10e6
+    assert card.preprocessing.vocab_size == card.config["vocab_size"]
+    assert card.task == text_task(card.config)
+    classes = card.config["num_classes"]
+    assert card.labels is None or len(card.labels) == classes
+    assert bool(classes) == (card.task in ("text-classification", "token-classification"))
+
+
+def test_there_are_cards_of_the_well_known_text_models():
+    assert len(TEXTS) >= 60
+    wanted = {"all-minilm-l6-v2", "bge-base-en-v1.5", "e5-base-v2", "bert-base-uncased", "gpt2"}
+    wanted |= {
+        "roberta-base",
+        "xlm-roberta-base",
+        "distilbert-base-uncased-finetuned-sst-2-english",
+    }
+    assert wanted <= set(TEXTS)
+    counts = {"gpt2": 124_439_808, "bert-base-uncased": 109_514_298, "roberta-base": 124_697_433}
+    for name, count in counts.items():  # what transformers counts
+        assert registry.info(name).num_params == count
 
 
 def test_a_card_cannot_be_changed_for_others():

@@ -80,7 +80,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what is on images, what texts say, or where people speak in recordings.
+    """Say what is on images or in texts, or where people speak.
 
     INPUT is a file, an https address (of an image), or a folder, which stands for the images or
     WAV files that lie in it. One that cannot be read is reported and the others go on; the exit
