@@ -263,7 +263,7 @@ def samples():
     return [np.asarray(Image.open(path)) for path in sorted(train_digits.SAMPLES.glob("*.png"))]
 
 
-TRAINED = ["resnet_mini.digits"]
+TRAINED = ["resnet_mini.digits", "vit_mini.digits"]
 
 
 @pytest.mark.parametrize("name", TRAINED)
