@@ -18,7 +18,7 @@ sys.path.insert(0, str(SCRIPTS))
 import train_digits  # noqa: E402  (it can only be imported from that folder)
 
 SAMPLES = sorted(train_digits.SAMPLES.glob("*.png"))
-SIZES = {"resnet_mini": 400_000, "lstm_mini": 1_200_000}  # bytes at most
+SIZES = {"resnet_mini": 400_000, "lstm_mini": 1_200_000, "vit_mini": 600_000}  # bytes at most
 
 
 @pytest.fixture(scope="module", params=train_digits.RECIPES.values(), ids=train_digits.RECIPES)

@@ -14,9 +14,10 @@ from zoo.errors import ConfigError, OptionError, WeightsError
 from zoo.layers.building import named_weights
 from zoo.registry import registry
 from zoo.registry.repo_config import transformers_type
+from zoo.registry.transformers_vision import VISION
 
 SMALL = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "img_size": (32, 32)}
-TRANSFORMERS = [n for n in registry.list_architectures() if transformers_type(n) is not None]
+TRANSFORMERS = [n for n in registry.list_architectures() if transformers_type(n) in VISION]
 
 
 def images(height=32, width=32, count=2):
