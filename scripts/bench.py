@@ -5,8 +5,9 @@
 Kinds are `load` and `inference` of the image models, `lstm` (two layers of 512 over 256 steps, run
 and trained, and the load of a language model), `speech` (silero_vad beside onnxruntime),
 `attention` (memory at 8192 tokens, and time beside torch), `pipeline` (augmented images beside
-torch's DataLoader with timm's transform), `head` (fine-tuning on features that are kept) and
-`training` (a full fine-tuning step beside torch with timm's model).
+torch's DataLoader with timm's transform), `head` (fine-tuning on features that are kept),
+`training` (a full fine-tuning step beside torch with timm's model) and `text` (BERT, embeddings and
+GPT-2 beside transformers and keras-hub).
 
 Every figure comes from a process of its own, and the contenders take turns (A B C A B C ...), so
 that a busy machine is as busy for each; tables give medians with the least and the most. Loading is
@@ -37,7 +38,7 @@ from rich.progress import track
 from rich.table import Table
 
 PACKAGES = ("tfzoo", "tensorflow", "keras", "keras-hub", "timm", "torch", "numpy")
-SCRIPTS = ("speech", "attention", "pipeline", "head", "training")  # each a file in benchmarks
+SCRIPTS = ("speech", "attention", "pipeline", "head", "training", "text")  # files in benchmarks
 KINDS = ("load", "inference", "lstm", *SCRIPTS)
 TIMEOUT = 900  # seconds for one measurement
 
