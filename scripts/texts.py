@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -32,5 +31,5 @@ def _of_file(path: Path) -> Iterator[str]:
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node, clean=False)):
-            yield inspect.cleandoc(text)
+        if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
+            yield text

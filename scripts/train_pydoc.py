@@ -12,24 +12,22 @@ character of the model, and of `xz -9` for the same text.
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import hashlib
+import itertools
 import json
 import lzma
 import os
 import platform
-import sysconfig
-import warnings
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from texts import documentation_strings
 
 import zoo
 from zoo.model import LoadReport
@@ -62,28 +60,8 @@ WEIGHT_DECAY = 1e-2
 
 def documentation() -> Iterator[tuple[str, str]]:
     """Each module of the standard library, by name, and its documentation strings."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.rglob("*.py")):
-        name = path.relative_to(root).with_suffix("").as_posix()
-        if not name.startswith(("site-packages/", "test/", "lib2to3/tests", "idlelib/idle_test")):
-            texts = list(docstrings(path))
-            if texts:
-                yield name, "\n\n".join(texts)
-
-
-def docstrings(path: Path) -> Iterator[str]:
-    """The documentation strings of a file, in order; none of a file that does not parse."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield text
+    for name, pairs in itertools.groupby(documentation_strings(), lambda pair: pair[0]):
+        yield name, "\n\n".join(text for _, text in pairs)
 
 
 def split_texts() -> tuple[str, str, str]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import zoo
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.model import Model
+    from zoo.registry.card import ModelCard
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
@@ -31,6 +34,25 @@ def load(name: str, **options: Any) -> Model:
     """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them."""
     start_keras()
     return zoo.load(name, **options)
+
+
+def find_card(name: str, source: Mapping[str, Any]) -> ModelCard | None:
+    """The card of a model, which is not loaded; None for a name that cannot be found: loading it
+    tells of that, if there is anything to load it for.
+
+    Args:
+        source: options that have those of `Source`.
+    """
+    from zoo.pulling import find
+    from zoo.registry.registry import is_name
+    from zoo.weights.handle import Source, parse_handle
+
+    where = Source(**{field.name: source[field.name] for field in fields(Source)})
+    try:
+        card, _ = find(parse_handle(name, is_name), where)
+    except ZooError:
+        return None
+    return card
 
 
 def start_keras() -> None:

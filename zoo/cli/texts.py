@@ -30,8 +30,8 @@ class Texts(Inputs):
         return [entry]
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, without their ends.
+def read_lines(path: Path, option: str = "--input") -> list[str]:
+    """The lines of a text file that an option names, without their ends.
 
     Raises:
         NotFoundError: no such file.
@@ -40,11 +40,11 @@ def read_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError as error:
-        raise NotFoundError(f"--input {path}: there is no such file.") from error
+        raise NotFoundError(f"{option} {path}: there is no such file.") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--input {path} cannot be read as text in UTF-8: {error}.") from error
+        raise InputError(f"{option} {path} cannot be read as text in UTF-8: {error}.") from error
     if not lines:
-        raise InputError(f"--input {path} is empty; one text per line was expected.")
+        raise InputError(f"{option} {path} is empty; one text per line was expected.")
     return lines
 
 
@@ -76,7 +76,7 @@ def answer(model: Model, options: Mapping[str, Any]) -> Callable[[list[str]], It
             "A model that answers questions needs the text to look in: --context FILE.txt. The "
             "inputs are the questions."
         )
-    text = "\n".join(read_lines(context))
+    text = "\n".join(read_lines(context, "--context"))
     return lambda questions: [model.answer(q, text, top=options["top"]) for q in questions]
 
 

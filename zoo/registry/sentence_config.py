@@ -15,7 +15,6 @@ from zoo.errors import ConfigError
 from zoo.registry.transformers_types import Fields
 
 MODULES = "modules.json"
-FILES = (MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
 
 # Key of a pooling's config -> our name, in the order in which the results stand side by side.
 _POOLINGS = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.tasks.base import compiled, softmax
-from zoo.tasks.text import TextTask, unpadded
+from zoo.tasks.text import TextTask
 
 # ---------------------------------------------------------------- answers
 
@@ -76,7 +76,7 @@ class QuestionAnswering(TextTask):
         for batch in self.batches(encodings, batch_size, "answer", None):
             rows = np.asarray(forward(preprocess.batch(batch)), np.float32)
             for encoding, row in zip(batch, rows, strict=True):
-                logits = unpadded(row, len(encoding), preprocess.spec.padding_side)
+                logits = self.unpadded(encoding, row)
                 found += _answers(context, encoding, logits, top, max_answer_tokens)
         return _apart(sorted(found, key=lambda a: -a.score), top)
 
@@ -170,20 +170,19 @@ class FillMask(TextTask):
         Raises:
             InputError: a text without the mask token, or with several of them.
         """
-        mask, texts = self.preprocess.id_of("mask"), self.items(inputs)
-        encodings = self.preprocess.encode(texts, truncate=truncate)
+        mask, encodings = self.preprocess.id_of("mask"), self.encoded(inputs, truncate=truncate)
         for k, encoding in enumerate(encodings):
             if encoding.ids.count(mask) != 1:
                 raise InputError(
                     f"Text {k} has the mask token {self.preprocess.spec.special.get('mask')!r} "
                     f"{encoding.ids.count(mask)} times; once was expected."
                 )
-        encodings, rows = self.rows(texts, batch_size, "fill", truncate=truncate)
-        side = self.preprocess.spec.padding_side
-        return [
-            list(self._fillings(e, softmax(unpadded(r, len(e), side)[e.ids.index(mask)]), top))
-            for e, r in zip(encodings, rows, strict=True)
-        ]
+
+        def filled(encoding: Any, row: np.ndarray) -> list[Filling]:
+            logits = self.unpadded(encoding, row)[encoding.ids.index(mask)]
+            return list(self._fillings(encoding, softmax(logits), top))
+
+        return self.rows(encodings, batch_size, "fill", reduce=filled)
 
     def _fillings(self, encoding: Any, scores: np.ndarray, top: int) -> Iterator[Filling]:
         place = encoding.ids.index(self.preprocess.id_of("mask"))

@@ -121,12 +121,13 @@ def compiled(model: keras.Model, outputs: Any = None, key: str = "outputs") -> A
     """The model's inference pass as one cached graph function of a batch of any size.
 
     Args:
-        outputs: symbolic tensors of the model to compute instead of its outputs.
+        outputs: symbolic tensors of the model to compute instead of its outputs, or what makes
+            them, which is called once.
         key: what to remember them under.
     """
     functions = _COMPILED.setdefault(model, {})
     if key not in functions:
-        functions[key] = _compile(model, outputs)
+        functions[key] = _compile(model, outputs() if callable(outputs) else outputs)
     return functions[key]
 
 

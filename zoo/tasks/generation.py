@@ -175,16 +175,17 @@ class TextGeneration(TextTask):
         Raises:
             InputError: a text of fewer than two tokens.
         """
-        many = self.items(texts)
-        encodings, rows = self.rows(many, batch_size, "score", truncate=truncate)
-        scores = []
-        for k, (encoding, row) in enumerate(zip(encodings, rows, strict=True)):
-            count = len(encoding)
-            if count < 2:
+        encodings = self.encoded(texts, truncate=truncate)
+        for k, encoding in enumerate(encodings):
+            if len(encoding) < 2:
                 raise InputError(f"Text {k} has fewer than two tokens, which gives no score.")
-            given = softmax(row[: count - 1])[np.arange(count - 1), encoding.ids[1:]]
-            bits = -np.log2(np.maximum(given.astype(np.float64), 1e-30))
-            scores.append(float(bits.mean()))
+
+        def bits(encoding: Any, row: np.ndarray) -> float:
+            followed = self.unpadded(encoding, row)[:-1]
+            given = softmax(followed)[np.arange(len(followed)), encoding.ids[1:]]
+            return float(-np.log2(np.maximum(given.astype(np.float64), 1e-30)).mean())
+
+        scores = self.rows(encodings, batch_size, "score", reduce=bits)
         return scores[0] if isinstance(texts, str) else scores
 
 

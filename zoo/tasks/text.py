@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -15,7 +15,6 @@ from zoo.tasks.classification import Classification, Features, HostTask, Predict
 from zoo.tasks.sequence import Entity, spans
 from zoo.vectors import unit
 
-_CHUNK = 4096  # texts that are sorted by length together
 _MULTIPLE = 4  # lengths of batches, so that texts of about one length have one shape
 
 
@@ -25,29 +24,31 @@ class TextTask(HostTask):
     def items(self, inputs: Any) -> Sequence[Any]:
         return self.preprocess.items(inputs)
 
+    def encoded(self, inputs: Any, **options: Any) -> list[Any]:
+        """The tokens of each text; the options are those of the preprocessing's `encode`."""
+        return self.preprocess.encode(self.items(inputs), **options)
+
     def rows(
         self,
-        inputs: Any,
+        encodings: Sequence[Any],
         batch_size: int,
         verb: str,
+        *,
         tensor: Any = None,
         key: str = "outputs",
-        **options: Any,
-    ) -> tuple[list[Any], list[np.ndarray]]:
-        """The encoded texts, and what the model gives for each, in the order of the inputs.
+        reduce: Callable[[Any, np.ndarray], Any] = lambda encoding, row: row,
+    ) -> list[Any]:
+        """What the model gives for each encoded text, in their order.
 
         The longest texts go first, together with others of their length, so that little is padded
         and a text that needs too much memory is known at once.
 
         Args:
             tensor, key: see `compiled`.
-            options: of the preprocessing; see its `encode`.
+            reduce: what is kept of a text's row, given its encoding: all rows of tokens' logits
+                would be too many.
         """
         preprocess, forward = self.preprocess, compiled(self.model, tensor, key)
-        texts = self.items(inputs)
-        encodings: list[Any] = []
-        for start in range(0, len(texts), _CHUNK):
-            encodings += preprocess.encode(texts[start : start + _CHUNK], **options)
         order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
         found: list[Any] = [None] * len(encodings)
 
@@ -57,8 +58,14 @@ class TextTask(HostTask):
 
         for places, arrays in self.batches(order, batch_size, verb, prepare):
             for k, row in zip(places, np.asarray(forward(arrays)), strict=True):
-                found[k] = row
-        return encodings, found
+                found[k] = reduce(encodings[k], row)
+        return found
+
+    def unpadded(self, encoding: Any, row: np.ndarray) -> np.ndarray:
+        """The part of a padded row that belongs to the tokens of a text."""
+        count = len(encoding)
+        left = self.preprocess.spec.padding_side == "left"
+        return row[len(row) - count :] if left else row[:count]
 
 
 # ---------------------------------------------------------------- vectors
@@ -102,11 +109,13 @@ class TextFeatures(TextTask, Features):
                 f"{self.model.name!r} was loaded with features_only and gives all of its layers' "
                 "vectors. Call it on preprocess(texts), or load it without, for one per text."
             )
-        tokens, mask = self.model.output["last_hidden_state"], self.model.input["attention_mask"]
-        pooled = TextPool((pooling,))(tokens, attention_mask=mask)
-        _, rows = self.rows(
-            inputs, batch_size, "embed", pooled, f"embedding {pooling}", truncate=truncate
-        )
+
+        def pooled() -> Any:
+            mask = self.model.input["attention_mask"]
+            return TextPool((pooling,))(self.model.output["last_hidden_state"], attention_mask=mask)
+
+        encodings, key = self.encoded(inputs, truncate=truncate), f"embedding {pooling}"
+        rows = self.rows(encodings, batch_size, "embed", tensor=pooled, key=key)
         return _vectors(rows, normalize)
 
 
@@ -144,8 +153,8 @@ class SentenceSimilarity(TextTask, Features):
         spec = self.preprocess.spec
         name = spec.default_prompt if prompt is None else prompt
         before = "" if name is None else spec.prompts.get(name, name)
-        _, rows = self.rows(inputs, batch_size, "embed", truncate=truncate, prompt=before)
-        return _vectors(rows, normalize)
+        encodings = self.encoded(inputs, truncate=truncate, prompt=before)
+        return _vectors(self.rows(encodings, batch_size, "embed"), normalize)
 
 
 def _vectors(rows: Sequence[np.ndarray], normalize: bool) -> np.ndarray:
@@ -203,7 +212,7 @@ class TextClassification(TextTask, Classification):
         labels = self.known_labels()
         if top < 1:
             raise InputError(f"top must be at least 1; got {top}.")
-        _, rows = self.rows(inputs, batch_size, "classify", truncate=truncate)
+        rows = self.rows(self.encoded(inputs, truncate=truncate), batch_size, "classify")
         return [best(self.scores(logits), labels, top) for logits in rows]
 
     def scores(self, logits: np.ndarray) -> np.ndarray:
@@ -217,8 +226,8 @@ class TextClassification(TextTask, Classification):
 
     def embed(self, inputs: Any, *, batch_size: int = 32, truncate: bool = True) -> np.ndarray:
         """Features before the head, float32 `[n, dim]`."""
-        tensor = self.model.embedding_tensor
-        _, rows = self.rows(inputs, batch_size, "embed", tensor, "embedding", truncate=truncate)
+        encodings, tensor = self.encoded(inputs, truncate=truncate), self.model.embedding_tensor
+        rows = self.rows(encodings, batch_size, "embed", tensor=tensor, key="embedding")
         return _vectors(rows, False)
 
 
@@ -270,11 +279,11 @@ class TextTagging(TextTask):
             InputError: no texts, or something else than texts.
         """
         labels, texts = self.known_labels(), self.items(inputs)
-        encodings, rows = self.rows(texts, batch_size, "entities", truncate=truncate)
-        side = self.preprocess.spec.padding_side
+        encodings = self.encoded(texts, truncate=truncate)
+        rows = self.rows(encodings, batch_size, "entities", reduce=self.unpadded)
         found = []
         for text, encoding, logits in zip(texts, encodings, rows, strict=True):
-            scores = softmax(unpadded(logits, len(encoding), side))
+            scores = softmax(logits)
             kept = [k for k, special in enumerate(encoding.special_tokens_mask) if not special]
             places = [encoding.offsets[k] for k in kept]
             found.append(list(spans(text, places, scores[kept], labels)))
@@ -291,8 +300,3 @@ class ReplacedTokens(TextTask):
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.BinaryCrossentropy(from_logits=True)
-
-
-def unpadded(row: np.ndarray, count: int, side: str) -> np.ndarray:
-    """What the model gave for the tokens of a text, of a row that was padded."""
-    return row[len(row) - count :] if side == "left" else row[:count]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +10,13 @@ import click
 
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, Inputs, progress
-from zoo.cli.models import load
+from zoo.cli.models import find_card, load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import print_json
 from zoo.cli.texts import AT_ONCE, Texts, read_lines
-from zoo.errors import InputError, OptionError, ZooError
+from zoo.errors import InputError, OptionError
 from zoo.preprocessing.text_spec import TextSpec
-from zoo.pulling import find
-from zoo.registry.registry import is_name
 from zoo.weights.disk import replacing
-from zoo.weights.handle import Source, parse_handle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +61,8 @@ def command(
         check_writable(out)
     if lines is None and not inputs:
         raise click.UsageError("Missing argument 'INPUT...', or --input FILE.")
-    is_text = lines is not None or _reads_texts(name, options)
+    card = find_card(name, options)
+    is_text = lines is not None or (card and isinstance(card.preprocessing, TextSpec))
     chosen: Inputs
     if is_text:
         chosen = Texts([*inputs, *(read_lines(lines) if lines else ())])
@@ -88,16 +84,6 @@ def command(
         _write(out, rows, as_json)
     if chosen.failed:
         ctx.exit(FAILED)
-
-
-def _reads_texts(name: str, source: Mapping[str, Any]) -> bool:
-    """Whether the model takes texts. A name that cannot be found is told of when it is loaded."""
-    where = Source(**{field.name: source[field.name] for field in fields(Source)})
-    try:
-        card, _ = find(parse_handle(name, is_name), where)
-    except ZooError:
-        return False
-    return isinstance(card.preprocessing, TextSpec)
 
 
 def _write(out: Path, rows: list[tuple[str, np.ndarray]], as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ from click.core import ParameterSource
 from zoo.cli import texts
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, Inputs, Recordings, progress
-from zoo.cli.models import load
+from zoo.cli.models import find_card, load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import number, print_json, print_table
-from zoo.errors import InputError, NotFoundError, OptionError, TaskError, ZooError
+from zoo.errors import InputError, NotFoundError, OptionError, TaskError
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.weights.disk import replacing
 
@@ -305,21 +305,14 @@ KINDS = {
 
 
 def _media(name: str, inputs: tuple[str, ...], source: Mapping[str, Any]) -> type[Inputs]:
-    """The kind of files that the model takes, which tells what counts in a folder.
+    """The kind of inputs that the model takes, which tells what counts in a folder.
 
-    A name that cannot be found is not told of here: loading it does that, if there is anything to
-    load it for. Where all inputs are files, the model tells when it is there.
+    Where all inputs are files, the model tells when it is there.
     """
-    from zoo.pulling import find
-    from zoo.registry.registry import is_name
-    from zoo.weights.handle import Source, parse_handle
-
     if all(Path(entry).is_file() for entry in inputs):
         return Images
-    where = Source(**{field.name: source[field.name] for field in fields(Source)})
-    try:
-        card, _ = find(parse_handle(name, is_name), where)
-    except ZooError:
+    card = find_card(name, source)
+    if card is None:
         return Images
     if isinstance(card.preprocessing, TextSpec):
         return texts.Texts
