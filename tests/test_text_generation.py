@@ -35,6 +35,17 @@ def test_a_seed_gives_the_same_again(model):
     assert model.generate(PROMPTS, seed=1, **options) != model.generate(PROMPTS, seed=2, **options)
 
 
+def test_under_xla_the_same(model):
+    options = {"max_new_tokens": 12, "temperature": 0}
+    plain = model.generate(PROMPTS, **options), model.score(PROMPTS[0])
+    model.jit_verbs = True
+    try:
+        assert model.generate(PROMPTS, **options) == plain[0]
+        assert model.score(PROMPTS[0]) == pytest.approx(plain[1], rel=1e-5)
+    finally:
+        model.jit_verbs = False
+
+
 def test_a_stream_gives_the_same_text_in_whole_characters(model):
     pieces = list(model.stream("the cat", max_new_tokens=24, temperature=0))
     assert "".join(pieces) == model.generate("the cat", max_new_tokens=24, temperature=0)

@@ -117,12 +117,17 @@ class Model(keras.Model):
     `compile`, `fit`, `summary`, `save`, `export`, callbacks and functional use are Keras's.
     `card`, `labels`, `preprocess`, `task` and `load_report` are None on a model that came from no
     card, such as a clone.
+
+    Attributes:
+        jit_verbs: whether the verbs run under XLA. Each shape of a batch is then compiled once,
+            which takes seconds; set it where few shapes come again and again.
     """
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self._record: Record | None = None
         self._preprocess: Any = None
+        self.jit_verbs = False
 
     # ------------------------------------------------------------ what the card says
 

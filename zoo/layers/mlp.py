@@ -72,7 +72,9 @@ class Mlp(_FeedForward):
         self.built = True
 
     def call(self, inputs):
-        return run_chain(self.activate(self.fc1(inputs)), *self.tail)
+        rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        x = run_chain(self.activate(self.fc1(rows)), *self.tail)
+        return ops.reshape(x, (*ops.shape(inputs)[:-1], x.shape[-1]))
 
 
 @register

@@ -63,7 +63,7 @@ class LayerNorm(PlainAttributes, keras.layers.LayerNormalization):
         wide = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         usual = self.scale and self.center and not self.rms_scaling
         last = tuple(self.axis) in ((-1,), (len(inputs.shape) - 1,))
-        if not (training and usual and last and has_own_layer_norm(wide)):
+        if not (usual and last and has_own_layer_norm(wide)):
             return super().call(inputs)
         outputs = layer_norm(wide, self.gamma, self.beta, self.epsilon)
         return ops.cast(outputs, self.compute_dtype)

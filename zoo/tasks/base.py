@@ -120,20 +120,34 @@ def _ahead(prepare: Callable[[Any], Any], batches: Iterable[Any]) -> Generator[A
 def compiled(model: keras.Model, outputs: Any = None, key: str = "outputs") -> Any:
     """The model's inference pass as one cached graph function of a batch of any size.
 
+    With `model.jit_verbs`, XLA compiles it for each shape.
+
     Args:
         outputs: symbolic tensors of the model to compute instead of its outputs, or what makes
             them, which is called once.
         key: what to remember them under.
     """
-    functions = _COMPILED.setdefault(model, {})
-    if key not in functions:
-        functions[key] = _compile(model, outputs() if callable(outputs) else outputs)
-    return functions[key]
+    functions, jit = _COMPILED.setdefault(model, {}), wants_jit(model)
+    if (key, jit) not in functions:
+        tensors = outputs() if callable(outputs) else outputs
+        functions[key, jit] = _compile(model, tensors, jit)
+    return functions[key, jit]
 
 
-def _compile(model: keras.Model, outputs: Any) -> Any:
+def wants_jit(model: keras.Model) -> bool:
+    """Whether the verbs of a model run under XLA; a plain Keras model's do not."""
+    return getattr(model, "jit_verbs", False)
+
+
+def graph_function(function: Callable, *, jit: bool) -> Any:
+    """A graph that serves all shapes, or one for each, which XLA compiles."""
     import tensorflow as tf
 
+    # no layer leaves Python's `if` to autograph, which would take half of the time of a first call
+    return tf.function(function, reduce_retracing=not jit, jit_compile=jit, autograph=False)
+
+
+def _compile(model: keras.Model, outputs: Any, jit: bool) -> Any:
     # the cache is keyed by the model: what it holds must not keep the model alive
     part = keras.Model(model.input, outputs) if outputs is not None else None
     reference = weakref.ref(model)
@@ -143,13 +157,13 @@ def _compile(model: keras.Model, outputs: Any) -> Any:
         return target(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
 
     if not isinstance(model.input, dict):
-        return tf.function(forward, reduce_retracing=True)
+        return graph_function(forward, jit=jit)
     names = tuple(model.input)  # of which a batch may leave some out
 
     def forward_named(inputs):
         return forward({name: inputs.get(name) for name in names})
 
-    return tf.function(forward_named, reduce_retracing=True)
+    return graph_function(forward_named, jit=jit)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

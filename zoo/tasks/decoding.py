@@ -13,7 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-_STEP = 64  # lengths of the arrays are multiples of this, as far as the model has places
+from zoo.tasks.base import graph_function, wants_jit
+
+_LEAST = 64  # places of the shortest arrays
 
 # Compiled passes, apart from the models as in `zoo.tasks.base`.
 _PASSES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -35,11 +37,12 @@ class Decoder:
     ) -> None:
         import tensorflow as tf
 
-        if model not in _PASSES:
-            _PASSES[model] = _compile(model)
-        self._run = _PASSES[model]
+        passes, jit = _PASSES.setdefault(model, {}), wants_jit(model)
+        if jit not in passes:
+            passes[jit] = _compile(model, jit)
+        self._begin, self._go_on = passes[jit]
         count, read = ids.shape
-        size = max(min(-(-length // _STEP) * _STEP, most), read)
+        size = max(min(_places(length), most), read)
         self._readable = np.zeros((count, size), bool)
         self._readable[:, :read] = mask
         places = np.maximum(np.cumsum(mask, axis=1) - 1, 0).astype(np.int32)
@@ -58,11 +61,17 @@ class Decoder:
         return self.logits
 
     def _extend(self, ids: np.ndarray, places: np.ndarray) -> np.ndarray:
+        run = self._go_on if self._read else self._begin
         start = np.int32(self._read)
-        logits, self._caches = self._run(ids, places, start, self._readable, self._caches)
+        logits, self._caches = run(ids, places, start, self._readable, self._caches)
         self._read += ids.shape[1]
         wide = np.result_type(logits.dtype.as_numpy_dtype, np.float32)
         return np.asarray(logits, wide)
+
+
+def _places(length: int) -> int:
+    """The next power of two: few lengths, each of which is compiled once."""
+    return max(_LEAST, 1 << (length - 1).bit_length())
 
 
 def _blocks(model: keras.Model) -> list[Any]:
@@ -73,7 +82,8 @@ def _cache_shape(block: Any, count: int, length: int) -> tuple[int, ...]:
     return (count, block.attn.groups, length, block.attn.size)
 
 
-def _compile(model: keras.Model) -> Any:
+def _compile(model: keras.Model, jit: bool) -> Any:
+    """How a prompt is read, whose length may be any, and how one token is added."""
     import tensorflow as tf
 
     blocks, embeddings = _blocks(model), model.get_layer("embeddings")
@@ -81,7 +91,6 @@ def _compile(model: keras.Model) -> Any:
     before = _part(embeddings.output, blocks[0].input)
     after = _part(blocks[-1].output, model.output)
 
-    @tf.function(reduce_retracing=True)
     def run(ids, places, start, readable, caches):
         x = before(embeddings(ids, position_ids=places))
         count, size = tf.shape(ids)[1], tf.shape(readable)[1]
@@ -93,7 +102,7 @@ def _compile(model: keras.Model) -> Any:
             kept.append(cache)
         return after(x[:, -1:])[:, 0], kept
 
-    return run
+    return graph_function(run, jit=False), graph_function(run, jit=jit)
 
 
 def _part(start: Any, end: Any) -> Any:

@@ -56,7 +56,8 @@ def _compile(model: keras.Model, steps: int | None) -> Any:
         input_signature=[
             tf.TensorSpec((None, steps, *given.shape[2:]), given.dtype),
             [_specs(layer) for layer in layers],
-        ]
+        ],
+        autograph=False,
     )
     def run(inputs, states):
         x, after = parts[0](inputs), []

@@ -10,12 +10,14 @@ import numpy as np
 
 from zoo.errors import InputError, TaskError
 from zoo.layers.text import TextPool
-from zoo.tasks.base import compiled, softmax
+from zoo.tasks.base import compiled, softmax, wants_jit
 from zoo.tasks.classification import Classification, Features, HostTask, Prediction, best
 from zoo.tasks.sequence import Entity, spans
 from zoo.vectors import unit
 
-_MULTIPLE = 4  # lengths of batches, so that texts of about one length have one shape
+# Lengths of batches are multiples of this, so that texts of about one length have one shape. Under
+# XLA each shape costs seconds at first.
+_MULTIPLE, _MULTIPLE_JIT = 4, 32
 
 
 class TextTask(HostTask):
@@ -49,12 +51,13 @@ class TextTask(HostTask):
                 would be too many.
         """
         preprocess, forward = self.preprocess, compiled(self.model, tensor, key)
+        multiple = _MULTIPLE_JIT if wants_jit(self.model) else _MULTIPLE
         order = np.argsort([-len(encoding) for encoding in encodings], kind="stable")
         found: list[Any] = [None] * len(encodings)
 
         def prepare(places: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             batch = [encodings[k] for k in places]
-            return places, preprocess.batch(batch, multiple=_MULTIPLE)
+            return places, preprocess.batch(batch, multiple=multiple)
 
         for places, arrays in self.batches(order, batch_size, verb, prepare):
             for k, row in zip(places, np.asarray(forward(arrays)), strict=True):

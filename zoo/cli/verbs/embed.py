@@ -10,7 +10,7 @@ import click
 
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, Inputs, progress
-from zoo.cli.models import find_card, load
+from zoo.cli.models import find_card, load, use_onednn
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import print_json
 from zoo.cli.texts import AT_ONCE, Texts, read_lines
@@ -57,6 +57,7 @@ def command(
       zoo embed resnet50 cat.jpg dog.png | jq '.[0].embedding | length'
       zoo embed all-minilm-l6-v2 --input texts.txt --out vectors.npy
     """
+    use_onednn()
     if out is not None:
         check_writable(out)
     if lines is None and not inputs:

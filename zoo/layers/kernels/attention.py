@@ -72,8 +72,9 @@ def _chooses_blocks(t, s):
     both ways, short inputs are as fast as ever, and long ones fit into memory.
     """
     least = _shortest_for_blocks()
-    if isinstance(t, int) and isinstance(s, int):
-        return min(t, s) >= least
+    known = [size for size in (t, s) if isinstance(size, int)]
+    if len(known) == 2 or any(size < least for size in known):
+        return min(known) >= least
     return ops.logical_and(t >= least, s >= least)
 
 
@@ -124,7 +125,9 @@ def _logits(query, key, mask, bias, causal, scale):
     if causal:
         past = _is_past(ops.arange(t), ops.arange(s), s - t)
         readable = past if mask is None else ops.logical_and(mask, past)
-    return (logits if readable is None else ops.where(readable, logits, _NEVER)), readable
+    if readable is not None:  # a sum takes half of the time of a choice
+        logits = logits + ops.where(readable, ops.cast(0, dtype), ops.cast(_NEVER, dtype))
+    return logits, readable
 
 
 def _softmax(logits):
@@ -197,8 +200,9 @@ def _run(function, options, *tensors):
     mask, causal, scale = options.values()
     # an eager tape would differentiate the loops, too
     given = [tf.stop_gradient(x) for x in tensors] + ([] if mask is None else [mask])
-    if tf.executing_eagerly():
-        # an eager loop would copy all outputs whenever it writes a block of them
+    if tf.executing_eagerly() or _unknown_lengths(given):
+        # an eager loop would copy all outputs whenever it writes a block of them; and of unknown
+        # lengths, all layers share one graph, which takes half a second to trace
         function = _traced(function, causal, scale, *map(_any_length, given))
         return function(*given)
     return function(causal, scale, *given)
@@ -211,6 +215,10 @@ def _traced(function, causal: bool, scale: float, *signature):
 
     function = functools.partial(function, causal, scale)
     return tf.function(function, input_signature=signature, autograph=False)
+
+
+def _unknown_lengths(tensors) -> bool:
+    return any(x.shape[-2] is None for x in tensors)
 
 
 def _any_length(x):
