@@ -98,6 +98,22 @@ def test_verbs_are_traced_once(model):
     assert compiled(model).experimental_get_tracing_count() <= 2
 
 
+def test_verbs_under_xla(model):
+    from zoo.tasks.base import compiled
+
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    plain = model.classify(image, top=3)[0]
+    model.jit_verbs = True
+    try:
+        found = model.classify(image, top=3)[0]
+        assert compiled(model)._jit_compile
+    finally:
+        model.jit_verbs = False
+    assert not compiled(model)._jit_compile
+    assert [k.label for k in found] == [k.label for k in plain]
+    np.testing.assert_allclose([k.score for k in found], [k.score for k in plain], rtol=1e-4)
+
+
 def test_verbs_follow_the_weights():
     small = zoo.load("test_resnet", pretrained=False, num_classes=3, labels=["a", "b", "c"])
     small.classify(IMAGES[0])

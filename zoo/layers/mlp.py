@@ -72,6 +72,7 @@ class Mlp(_FeedForward):
         self.built = True
 
     def call(self, inputs):
+        # as one matrix, so that nothing stands between product and activation: oneDNN fuses them
         rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
         x = run_chain(self.activate(self.fc1(rows)), *self.tail)
         return ops.reshape(x, (*ops.shape(inputs)[:-1], x.shape[-1]))

@@ -1,10 +1,10 @@
-"""Normalisation in training: fewer passes over the data than Keras's layers, the plain fallback.
+"""Normalisation in fewer passes over the data than Keras's layers, the plain fallback, take.
 
-Batch norm by the statistics of the batch is one kernel in TensorFlow, `FusedBatchNormV3`, and its
-gradient another. `keras.ops` computes moments and outputs one operation after another, and so does
-their gradient; on a CPU core that takes 1.6 to 2.2 times as long. There is no such kernel for
-float64. Layer norm has none on the CPU; a gradient by its formula takes 0.65 of the time of that
-which TensorFlow derives.
+In training, batch norm by the statistics of the batch is one kernel in TensorFlow,
+`FusedBatchNormV3`, and its gradient another. `keras.ops` computes moments and outputs one operation
+after another, and so does their gradient; on a CPU core that takes 1.6 to 2.2 times as long. There
+is no such kernel for float64. Layer norm has none on the CPU; centred once, it takes 0.8 of the
+time of Keras's, and a gradient by its formula 0.65 of that which TensorFlow derives.
 """
 
 from __future__ import annotations
