@@ -31,7 +31,7 @@ from zoo.registry import transformers_config
 from zoo.registry.card import WeightsFile, to_data
 from zoo.registry.preprocessor_config import image_spec_from_preprocessor
 from zoo.registry.registry import CARDS
-from zoo.registry.repo_config import FEATURES, image_spec, task_of
+from zoo.registry.timm_config import FEATURES, image_spec, task_of
 from zoo.registry.transformers_types import VERSION
 from zoo.registry.transformers_vision import VISION
 
@@ -347,7 +347,7 @@ def card_entry(module: Module, cfg: Any, published: Mapping[str, Any]) -> dict[s
 
 
 def preprocessing(cfg: Any) -> dict[str, Any]:
-    return to_data(image_spec(cfg.to_dict(), origin=cfg.architecture))
+    return to_data(image_spec(cfg.to_dict(), where=cfg.architecture))
 
 
 # ---- published figures ----------------------------------------------------------------------

@@ -10,7 +10,8 @@ from reference import timm, torch
 from timm.models import save_for_hf
 
 from zoo.registry import labels, registry
-from zoo.registry.repo_config import card_from_config, config_from_card, image_spec
+from zoo.registry.repo_config import card_from_config, config_from_card
+from zoo.registry.timm_config import image_spec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import build_cards
@@ -64,7 +65,7 @@ def test_timm_builds_and_loads_from_a_config_that_zoo_wrote(tmp_path):
     model = timm.create_model("test_resnet", num_classes=4, in_chans=1)
     card = registry.info("test_resnet")
     changed = {**card.config, "num_classes": 4, "in_chans": 1}
-    spec = image_spec({"input_size": [1, 64, 96]}, origin="test")
+    spec = image_spec({"input_size": [1, 64, 96]}, where="test")
     tuned = replace(card, config=changed, preprocessing=spec, labels=tuple("abcd"))
     config = config_from_card(tuned, num_features=model.num_features, classifier="fc")
     save_for_hf(model, tmp_path, safe_serialization=True)
