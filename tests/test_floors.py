@@ -24,6 +24,7 @@ FLOORS = {
     "zoo.architectures": 3,
     "zoo.tasks": 4,
     "zoo.model": 4,
+    "zoo.configuring": 4,
     "zoo.loading": 4,
     "zoo.saving": 4,
     "zoo.readme": 4,

@@ -9,7 +9,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
-from zoo.errors import OptionError, did_you_mean
+from zoo.configuring import Wishes, configure, recorded
+from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.convolution import adapt_channels
 from zoo.model import LoadReport, Model, Record
-from zoo.preprocessing.spec import ImageSpec
 from zoo.pulling import card_files, find, module_files, weight_files, with_texts
-from zoo.registry import labels as label_sets
 from zoo.registry import registry
-from zoo.registry.card import ModelCard, to_data
-from zoo.tasks.table import TASKS, TEXT_TASKS, task_type
+from zoo.registry.card import ModelCard
 from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
 from zoo.weights.handle import Source, parse_handle
@@ -35,20 +32,6 @@ from zoo.weights.mapping import Resolution
 
 class LicenseWarning(UserWarning):
     """The licence of a model restricts its use."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What a caller wants other than the card says; None is as the card says."""
-
-    task: str | None = None
-    num_classes: int | None = None
-    labels: tuple[str, ...] | None = None
-    in_channels: int | None = None
-    input_size: tuple[int, int] | None = None
-    features_only: bool = False
-    out_indices: tuple[int, ...] | None = None
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load(
@@ -113,6 +96,7 @@ def load(
         lockfile=lockfile,
         refresh=refresh,
     )
+    rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     wishes = Wishes(
         task=task,
         num_classes=num_classes,
@@ -121,7 +105,7 @@ def load(
         input_size=_pair(input_size),
         features_only=features_only,
         out_indices=_indices(out_indices),
-        config=architecture_options | _given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
+        config=architecture_options | {k: v for k, v in rates.items() if v is not None},
     )
     card, files = find(parse_handle(name, registry.is_name), source)
     family = registry.import_family(card.family)
@@ -225,119 +209,13 @@ def _uninitialized(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, Any]:
     """The model of a card with a caller's wishes, its weights without values, and its config."""
-    _check_wishes(card, family, wishes)
-    config = _configure(card, family, wishes)
+    config = configure(card, family, wishes, others=LOAD_OPTIONS)
     if family.suited is not None and checkpoint is not None:
         config = family.suited(config, checkpoint)
-    record = _record(card, family, config, wishes)
+    record = recorded(card, family, config, wishes)
     with dtype_scope(policy):
         model = build_uninitialized(lambda: _model(record, family, config, wishes))
     return model, config
-
-
-def _check_wishes(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
-    """Raise `OptionError` for what no model of the card could be."""
-    if wishes.num_classes is not None and wishes.num_classes < 0:
-        raise OptionError(f"num_classes must be 0 or more; got {wishes.num_classes}.")
-    if wishes.in_channels is not None and wishes.in_channels < 1:
-        raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
-    of_images = {"in_channels": wishes.in_channels, "input_size": wishes.input_size}
-    if family.first_conv is None and (given := [k for k, v in of_images.items() if v is not None]):
-        raise OptionError(
-            f"{' and '.join(given)} is for images, which {card.name!r} does not read."
-        )
-
-
-def _configure(card: ModelCard, family: Architecture, wishes: Wishes) -> Any:
-    config = family.read_config(card.config, origin=card.name)
-    classes = wishes.num_classes
-    if classes is None and wishes.labels is not None:
-        classes = len(wishes.labels)
-    own = task_type(card.task, card.preprocessing)
-    if classes is None and wishes.task is not None and wishes.task == own.headless:
-        classes = 0
-    other = _task_fields(card, family, config, wishes, classes)
-    size = wishes.input_size if hasattr(config, "img_size") else None
-    wanted = _given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
-    return family.change_config(config, {**other, **wishes.config, **wanted}, others=LOAD_OPTIONS)
-
-
-def _task_fields(
-    card: ModelCard, family: Architecture, config: Any, wishes: Wishes, classes: int | None
-) -> Mapping[str, Any]:
-    """The fields of the config for another task than its own, where a caller wants one."""
-    if not family.tasks or family.task is None:
-        return {}
-    own = family.task(config)
-    if wishes.task is not None:
-        wanted = wishes.task
-    elif classes is not None and classes != config.num_classes:
-        kind = task_type(own, card.preprocessing)
-        wanted = (kind.headed if classes else kind.headless) or own
-    else:
-        return {}
-    if wanted == own:
-        return {}
-    if wanted not in family.tasks:
-        raise OptionError(
-            f"task={wanted!r} cannot be built from {card.name!r}, which does {own}. It can be "
-            f"{', '.join(family.tasks)}.{did_you_mean(wanted, family.tasks)}"
-        )
-    if wanted in _OF_CLASSES and not classes:
-        raise OptionError(
-            f"task={wanted!r} needs the number of classes, which {card.name!r} has not: give "
-            "labels=[...] or num_classes=."
-        )
-    return {"num_classes": 0, **family.tasks[wanted]}
-
-
-_OF_CLASSES = ("text-classification", "token-classification")
-
-
-def _record(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) -> Record:
-    """What the model will carry: the card with the caller's options in it."""
-    classes = getattr(config, "num_classes", None)
-    headless = wishes.features_only or classes == 0
-    task = family.task(config) if family.task else card.task
-    if family.tasks and not wishes.features_only:
-        pass  # the config tells it all
-    elif headless:
-        task = task_type(task, card.preprocessing).headless or task
-    elif wishes.num_classes or wishes.labels:
-        task = task_type(task, card.preprocessing).headed or task
-    if wishes.task is not None and wishes.task != task:
-        raise OptionError(
-            f"task={wishes.task!r} cannot be built from {card.name!r}, which does {task}. "
-            f"Known tasks: {', '.join(sorted({*TASKS, *TEXT_TASKS}))}."
-        )
-    spec = card.preprocessing or (family.spec(config) if family.spec else None)
-    if isinstance(spec, ImageSpec):
-        fixed = not getattr(config, "dynamic_img_size", False)
-        size = getattr(config, "img_size", None) if fixed else None
-        size = wishes.input_size or size
-        spec = (spec if size is None else spec.at_size(size)).with_channels(config.in_chans)
-    defaults = family.config()
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    stated = registry.architecture_card(card.architecture).config
-    changed = {k: to_data(v) for k, v in fields.items() if k in stated or v != getattr(defaults, k)}
-    labels = None if headless else _labels(card, classes, wishes)
-    card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
-    own = family.own_layout and family.own_layout(card.architecture, config)
-    layout = (card.weights and card.weights.layout) or own or next(iter(family.layouts))
-    return Record(card=card, task=task, embedding=family.embedding, layout=layout)
-
-
-def _labels(
-    card: ModelCard, num_classes: int | None, wishes: Wishes
-) -> str | tuple[str, ...] | None:
-    """The caller's labels, or the card's where there are as many as classes."""
-    if wishes.labels is not None:
-        if len(wishes.labels) != num_classes:
-            raise OptionError(f"{len(wishes.labels)} labels were given for {num_classes} classes.")
-        return wishes.labels
-    if isinstance(card.labels, str):
-        return card.labels if label_sets.size(card.labels) == num_classes else None
-    return card.labels if card.labels is not None and len(card.labels) == num_classes else None
 
 
 def _policy(dtype: str | None, checkpoint: Checkpoint | None) -> keras.DTypePolicy:
@@ -455,10 +333,6 @@ def _notice_license(card: ModelCard) -> None:
 
 
 _noticed: set[str] = set()
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if v is not None}
 
 
 def _indices(indices: int | Sequence[int] | None) -> tuple[int, ...] | None:
