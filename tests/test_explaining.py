@@ -17,7 +17,7 @@ from zoo.errors import InputError, OptionError, TaskError
 from zoo.layers.building import named_weights
 from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.spec import ImageSpec
-from zoo.tasks import explaining
+from zoo.tasks import explaining, graphs
 from zoo.tasks.explaining import AttentionMaps, Explanation, class_index, seen_box
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -385,7 +385,7 @@ def test_functions_are_traced_once_and_do_not_keep_the_model():
     model = zoo.load("test_resnet", pretrained=False)
     for target in (None, 1, 2):
         model.explain(PHOTOS, target=target)
-    functions = explaining._FUNCTIONS[model]
+    functions = graphs._GRAPHS[model]
     assert {k: f.experimental_get_tracing_count() for k, f in functions.items()} == {"grad-cam": 1}
     gone = weakref.ref(model)
     del model, functions

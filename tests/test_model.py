@@ -90,7 +90,7 @@ def test_top_beyond_the_classes_gives_all(model):
 
 
 def test_verbs_are_traced_once(model):
-    from zoo.tasks.base import compiled
+    from zoo.tasks.graphs import compiled
 
     model.classify(list(IMAGES))
     model.classify(IMAGES[:2])
@@ -99,7 +99,7 @@ def test_verbs_are_traced_once(model):
 
 
 def test_verbs_under_xla(model):
-    from zoo.tasks.base import compiled
+    from zoo.tasks.graphs import compiled
 
     image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
     plain = model.classify(image, top=3)[0]

@@ -54,7 +54,7 @@ def configure(
         classes = 0
     other = _task_fields(card, family, config, wishes, classes)
     size = wishes.input_size if hasattr(config, "img_size") else None
-    wanted = _given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
+    wanted = given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
     return family.change_config(config, {**other, **wishes.config, **wanted}, others=others)
 
 
@@ -150,5 +150,6 @@ def _labels(
     return card.labels if card.labels is not None and len(card.labels) == num_classes else None
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given: those that are not None."""
     return {k: v for k, v in options.items() if v is not None}

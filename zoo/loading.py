@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
-from zoo.configuring import Wishes, configure, recorded
+from zoo.configuring import Wishes, configure, given, recorded
 from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.convolution import adapt_channels
@@ -96,7 +96,6 @@ def load(
         lockfile=lockfile,
         refresh=refresh,
     )
-    rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     wishes = Wishes(
         task=task,
         num_classes=num_classes,
@@ -105,7 +104,7 @@ def load(
         input_size=_pair(input_size),
         features_only=features_only,
         out_indices=_indices(out_indices),
-        config=architecture_options | {k: v for k, v in rates.items() if v is not None},
+        config=architecture_options | given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
     )
     card, files = find(parse_handle(name, registry.is_name), source)
     family = registry.import_family(card.family)

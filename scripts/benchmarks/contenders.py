@@ -117,7 +117,7 @@ def _zoo_compiled(folder: Path) -> Callable[[Images], Callable[[], Logits]]:
     import tensorflow as tf
 
     import zoo
-    from zoo.tasks.base import compiled
+    from zoo.tasks.graphs import compiled
 
     model = zoo.load(folder)
 

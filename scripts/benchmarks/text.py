@@ -86,7 +86,7 @@ def encoder(folder: Path, batch: int, dtype: str) -> dict[str, Measure]:
     from reference import torch
 
     import zoo
-    from zoo.tasks.base import compiled
+    from zoo.tasks.graphs import compiled
 
     reference = written(folder, "Bert").to(getattr(torch, dtype))
     model = zoo.load(folder, dtype=dtype)  # which its compiled pass does not keep alive

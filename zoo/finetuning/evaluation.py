@@ -14,8 +14,8 @@ from zoo.errors import AccessError, InputError, NotFoundError, TaskError, ZooErr
 from zoo.finetuning.examples import Examples, read_examples, without
 from zoo.finetuning.sources import as_places, kind_of, short
 from zoo.model import Model
-from zoo.tasks.base import compiled
 from zoo.tasks.classification import Classification
+from zoo.tasks.graphs import compiled
 
 BINS = 15  # of the calibration error
 TOP = 5

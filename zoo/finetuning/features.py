@@ -22,7 +22,7 @@ from zoo.finetuning.sampling import Sampler
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.registry.card import to_data
-from zoo.tasks.base import compiled
+from zoo.tasks.graphs import compiled
 from zoo.weights.disk import disk_errors
 from zoo.weights.endpoint import feature_cache
 from zoo.weights.handle import Source

@@ -22,7 +22,7 @@ from zoo.finetuning.settings import Settings
 from zoo.finetuning.strategies import Phase, freeze
 from zoo.layers.building import named_weights
 from zoo.model import Model
-from zoo.tasks.base import compiled
+from zoo.tasks.graphs import compiled
 
 
 @dataclass(kw_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from zoo.errors import InputError
-from zoo.tasks.base import compiled, softmax
+from zoo.tasks.base import softmax
 from zoo.tasks.text import TextTask
 
 # ---------------------------------------------------------------- answers
@@ -71,14 +72,13 @@ class QuestionAnswering(TextTask):
         if top < 1 or max_answer_tokens < 1:
             raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
         encodings = self._windows(question, context, window, stride)
-        preprocess, forward = self.preprocess, compiled(self.model)
-        found: list[Answer] = []
-        for batch in self.batches(encodings, batch_size, "answer", None):
-            rows = np.asarray(forward(preprocess.batch(batch)), np.float32)
-            for encoding, row in zip(batch, rows, strict=True):
-                logits = self.unpadded(encoding, row)
-                found += _answers(context, encoding, logits, top, max_answer_tokens)
-        return _apart(sorted(found, key=lambda a: -a.score), top)
+
+        def found(encoding: Any, row: np.ndarray) -> list[Answer]:
+            logits = self.unpadded(encoding, row)
+            return list(_answers(context, encoding, logits, top, max_answer_tokens))
+
+        windows = self.rows(encodings, batch_size, "answer", reduce=found)
+        return _apart(sorted(chain(*windows), key=lambda a: -a.score), top)
 
     def _windows(self, question: str, context: str, window: int, stride: int) -> list[Any]:
         """The question with each window of the text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from zoo.model import Model
 
 AHEAD = 2  # batches that are prepared while the model runs another
-
-# Compiled forward passes. Not attributes of the models: Keras would track and export them.
-_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Task:
@@ -115,55 +111,6 @@ def _ahead(prepare: Callable[[Any], Any], batches: Iterable[Any]) -> Generator[A
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def compiled(model: keras.Model, outputs: Any = None, key: str = "outputs") -> Any:
-    """The model's inference pass as one cached graph function of a batch of any size.
-
-    With `model.jit_verbs`, XLA compiles it for each shape.
-
-    Args:
-        outputs: symbolic tensors of the model to compute instead of its outputs, or what makes
-            them, which is called once.
-        key: what to remember them under.
-    """
-    functions, jit = _COMPILED.setdefault(model, {}), wants_jit(model)
-    if (key, jit) not in functions:
-        tensors = outputs() if callable(outputs) else outputs
-        functions[key, jit] = _compile(model, tensors, jit)
-    return functions[key, jit]
-
-
-def wants_jit(model: keras.Model) -> bool:
-    """Whether the verbs of a model run under XLA; a plain Keras model's do not."""
-    return getattr(model, "jit_verbs", False)
-
-
-def graph_function(function: Callable, *, jit: bool) -> Any:
-    """A graph that serves all shapes, or one for each, which XLA compiles."""
-    import tensorflow as tf
-
-    # no layer leaves Python's `if` to autograph, which would take half of the time of a first call
-    return tf.function(function, reduce_retracing=not jit, jit_compile=jit, autograph=False)
-
-
-def _compile(model: keras.Model, outputs: Any, jit: bool) -> Any:
-    # the cache is keyed by the model: what it holds must not keep the model alive
-    part = keras.Model(model.input, outputs) if outputs is not None else None
-    reference = weakref.ref(model)
-
-    def forward(*inputs):
-        target: Any = part if part is not None else reference()
-        return target(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
-
-    if not isinstance(model.input, dict):
-        return graph_function(forward, jit=jit)
-    names = tuple(model.input)  # of which a batch may leave some out
-
-    def forward_named(inputs):
-        return forward({name: inputs.get(name) for name in names})
-
-    return graph_function(forward_named, jit=jit)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

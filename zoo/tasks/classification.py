@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError, TaskError
-from zoo.tasks.base import Task, compiled, softmax
+from zoo.tasks.base import Task, softmax
+from zoo.tasks.graphs import compiled
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,19 +6,15 @@ compiled function.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from zoo.tasks.base import graph_function, wants_jit
+from zoo.tasks.graphs import graph_function, part, remembered, wants_jit
 
 _LEAST = 64  # places of the shortest arrays
-
-# Compiled passes, apart from the models as in `zoo.tasks.base`.
-_PASSES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class Decoder:
@@ -37,10 +33,9 @@ class Decoder:
     ) -> None:
         import tensorflow as tf
 
-        passes, jit = _PASSES.setdefault(model, {}), wants_jit(model)
-        if jit not in passes:
-            passes[jit] = _compile(model, jit)
-        self._begin, self._go_on = passes[jit]
+        jit = wants_jit(model)
+        passes = remembered(model, ("decoding", jit), lambda: _compile(model, jit))
+        self._begin, self._go_on = passes
         count, read = ids.shape
         size = max(min(_places(length), most), read)
         self._readable = np.zeros((count, size), bool)
@@ -87,9 +82,8 @@ def _compile(model: keras.Model, jit: bool) -> Any:
     import tensorflow as tf
 
     blocks, embeddings = _blocks(model), model.get_layer("embeddings")
-    # parts of the graph, and not the model: the cache is keyed by it and must not keep it alive
-    before = _part(embeddings.output, blocks[0].input)
-    after = _part(blocks[-1].output, model.output)
+    before = part(embeddings.output, blocks[0].input)
+    after = part(blocks[-1].output, model.output)
 
     def run(ids, places, start, readable, caches):
         x = before(embeddings(ids, position_ids=places))
@@ -103,12 +97,3 @@ def _compile(model: keras.Model, jit: bool) -> Any:
         return after(x[:, -1:])[:, 0], kept
 
     return graph_function(run, jit=False), graph_function(run, jit=jit)
-
-
-def _part(start: Any, end: Any) -> Any:
-    """What a model does between two of its tensors."""
-    start, end = (x[0] if isinstance(x, list | tuple) else x for x in (start, end))
-    if start is end:
-        return lambda x: x
-    part = keras.Model(start, end)
-    return lambda x: part(x, training=False)

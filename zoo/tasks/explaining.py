@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,14 +23,12 @@ from zoo.layers.pooling import GlobalPool2D
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenPool
 from zoo.preprocessing.spec import ImageSpec
 from zoo.tasks.classification import HostTask
+from zoo.tasks.graphs import graph_function, remembered
 
 GRAD_CAM, ROLLOUT = "grad-cam", "attention-rollout"
 METHODS = (GRAD_CAM, ROLLOUT)
 LEAST = 4  # rows and columns that a map of Grad-CAM should have
 _HIGHEST = -1  # instead of a class: the one that scores highest
-
-# Compiled functions, apart from the models as in `zoo.tasks.base`.
-_FUNCTIONS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,7 +92,7 @@ class Explaining(HostTask):
                 f"{model.name!r} has no attention, so there are no maps of it. "
                 f"explain() shows where a convolutional network looks, by {GRAD_CAM}."
             )
-        run = _cached(model, "attention", lambda: _recorder(model))
+        run = remembered(model, "attention", lambda: _recorder(model))
         batches = self.batches(self.items(images), batch_size, "attention_maps")
         passes = [[np.asarray(m) for m in run(preprocess(batch))] for batch in batches]
         if not passes:
@@ -142,7 +139,7 @@ class Explaining(HostTask):
         model, preprocess = self.model, self.preprocess
         method = _method(model, method)
         index = self._target(method, target)
-        run = _cached(model, method, lambda: _EXPLAINERS[method](model, preprocess.spec))
+        run = remembered(model, method, lambda: _EXPLAINERS[method](model, preprocess.spec))
         found: list[Explanation] = []
         for batch in self.batches(self.items(images), batch_size, "explain"):
             found.extend(self._explanations(method, run(preprocess(batch), index)))
@@ -318,24 +315,8 @@ def _covered(model: Any, spec: ImageSpec) -> tuple[int, int]:
 # ---------------------------------------------------------------- compiled passes
 
 
-def _cached(model: keras.Model, key: str, make: Callable[[], Any]) -> Any:
-    functions = _FUNCTIONS.setdefault(model, {})
-    if key not in functions:
-        functions[key] = make()
-    return functions[key]
-
-
-def _function(run: Callable[..., Any]) -> Any:
-    import tensorflow as tf
-
-    return tf.function(run, reduce_retracing=True, autograph=False)
-
-
 def _part(model: Any, *extra: Any) -> keras.Model:
-    """The model's graph, with more outputs before its own.
-
-    The caches are keyed by the model: what they hold must not keep it alive.
-    """
+    """The model's graph, with more outputs before its own."""
     return keras.Model(model.inputs, [*extra, *model.outputs])
 
 
@@ -350,7 +331,7 @@ def _recorder(model: Any) -> Any:
             part(images, training=False)
         return [tf.cast(weights, tf.float32) for weights in maps]
 
-    return _function(run)
+    return graph_function(run)
 
 
 def _classified(outputs: Any, target: Any) -> tuple[Any, Any]:
@@ -384,7 +365,7 @@ def _rollout(model: Any, spec: ImageSpec) -> Any:
         found = _classified(tf.cast(outputs, tf.float32), target) if classes else (None, None)
         return heat, *found
 
-    return _function(run)
+    return graph_function(run)
 
 
 def _read_out(pool: TokenPool | AttentionPool, means: list[Any]) -> tuple[Any, list[Any]]:
@@ -454,7 +435,7 @@ def _grad_cam(model: Any, spec: ImageSpec) -> Any:
         heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(features, tf.float32), -1))
         return heat, *found
 
-    return _function(run)
+    return graph_function(run)
 
 
 def _explained_map(model: Any, spec: ImageSpec) -> Any:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from zoo.layers.recurrent import Recurrent
-
-# Compiled passes with state in and out, apart from the models as in `zoo.tasks.base`.
-_PASSES: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+from zoo.tasks.graphs import part, remembered
 
 States = Sequence[tuple[Any, ...]]  # of each recurrent layer: `[chains, n, width]`, one or two
 
@@ -22,10 +19,12 @@ def stateful(model: keras.Model) -> Any:
     It is traced once for single steps, and once for all other lengths; batches have any size. The
     model is a chain, in which each recurrent layer stands once.
     """
-    if model not in _PASSES:
+
+    def make() -> Any:
         steps, step = _compile(model, None), _compile(model, 1)
-        _PASSES[model] = lambda x, states: (step if x.shape[1] == 1 else steps)(x, states)
-    return _PASSES[model]
+        return lambda x, states: (step if x.shape[1] == 1 else steps)(x, states)
+
+    return remembered(model, "stateful", make)
 
 
 def empty_states(model: keras.Model, count: int) -> States:
@@ -48,8 +47,7 @@ def _compile(model: keras.Model, steps: int | None) -> Any:
     layers = _recurrent(model)
     starts = [model.inputs[0], *(layer.output for layer in layers)]
     ends = [*(layer.input for layer in layers), model.outputs[0]]
-    # parts of the graph, and not the model: the cache is keyed by it and must not keep it alive
-    parts = [_part(*pair) for pair in zip(starts, ends, strict=True)]
+    parts = [part(*pair) for pair in zip(starts, ends, strict=True)]
     given = model.inputs[0]
 
     @tf.function(
@@ -61,20 +59,13 @@ def _compile(model: keras.Model, steps: int | None) -> Any:
     )
     def run(inputs, states):
         x, after = parts[0](inputs), []
-        for layer, part, state in zip(layers, parts[1:], states, strict=True):
+        for layer, after_it, state in zip(layers, parts[1:], states, strict=True):
             x, state = layer(x, initial_state=state, return_state=True)
-            x = part(x)
+            x = after_it(x)
             after.append(state)
         return x, after
 
     return run
-
-
-def _part(start: Any, end: Any) -> Any:
-    if start is end:
-        return lambda x: x
-    part = keras.Model(start, end)
-    return lambda x: part(x, training=False)
 
 
 def _specs(layer: Recurrent) -> tuple[Any, ...]:

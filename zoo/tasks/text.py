@@ -10,8 +10,9 @@ import numpy as np
 
 from zoo.errors import InputError, TaskError
 from zoo.layers.text import TextPool
-from zoo.tasks.base import compiled, softmax, wants_jit
+from zoo.tasks.base import softmax
 from zoo.tasks.classification import Classification, Features, HostTask, Prediction, best
+from zoo.tasks.graphs import compiled, wants_jit
 from zoo.tasks.sequence import Entity, spans
 from zoo.vectors import unit
 

@@ -62,8 +62,9 @@ def command(
         check_writable(out)
     if lines is None and not inputs:
         raise click.UsageError("Missing argument 'INPUT...', or --input FILE.")
-    card = find_card(name, options)
-    is_text = lines is not None or (card and isinstance(card.preprocessing, TextSpec))
+    is_text = lines is not None
+    if not is_text and (card := find_card(name, options)):
+        is_text = isinstance(card.preprocessing, TextSpec)
     chosen: Inputs
     if is_text:
         chosen = Texts([*inputs, *(read_lines(lines) if lines else ())])

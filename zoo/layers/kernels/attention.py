@@ -73,8 +73,10 @@ def _chooses_blocks(t, s):
     """
     least = _shortest_for_blocks()
     known = [size for size in (t, s) if isinstance(size, int)]
-    if len(known) == 2 or any(size < least for size in known):
-        return min(known) >= least
+    if any(size < least for size in known):
+        return False
+    if len(known) == 2:
+        return True
     return ops.logical_and(t >= least, s >= least)
 
 
