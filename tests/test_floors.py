@@ -15,6 +15,7 @@ ROOT = Path(zoo.__file__).parent
 FLOORS = {
     "zoo.errors": 0,
     "zoo._lazy": 0,
+    "zoo.extras": 0,
     "zoo._keras_hook": 0,
     "zoo.vectors": 0,
     "zoo.weights": 1,

@@ -21,12 +21,12 @@ from zoo.errors import OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.convolution import adapt_channels
 from zoo.model import LoadReport, Model, Record
-from zoo.pulling import card_files, find, module_files, weight_files, with_texts
+from zoo.pulling import fetch
 from zoo.registry import registry
 from zoo.registry.card import ModelCard
 from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
-from zoo.weights.handle import Source, parse_handle
+from zoo.weights.handle import Source
 from zoo.weights.mapping import Resolution
 
 
@@ -106,16 +106,11 @@ def load(
         out_indices=_indices(out_indices),
         config=architecture_options | given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
     )
-    card, files = find(parse_handle(name, registry.is_name), source)
-    family = registry.import_family(card.family)
-    paths: list[Path] = []
-    if pretrained:
-        files = (files or card_files(card, source)) if weights is None else None
-        paths = weight_files(card, files, source, weights)
-        card = with_texts(card, files)
-    prefixes = module_files(card, files)
-    _notice_license(card)
-    return assemble(card, family, wishes, [*paths, *prefixes], files, dtype, prefixes)
+    found = fetch(name, source, pretrained=pretrained, weights=weights)
+    family = registry.import_family(found.card.family)
+    _notice_license(found.card)
+    paths = [*found.paths, *found.modules]
+    return assemble(found.card, family, wishes, paths, found.files, dtype, found.modules)
 
 
 LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]

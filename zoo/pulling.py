@@ -6,11 +6,19 @@ import dataclasses
 import functools
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, HandleError, NotFoundError
+from zoo.errors import (
+    AccessError,
+    ConfigError,
+    DownloadError,
+    HandleError,
+    NotFoundError,
+    UnknownNameError,
+)
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
@@ -80,10 +88,8 @@ def pull(
         lockfile=lockfile,
     )
     source = dataclasses.replace(source, refresh=not is_offline(source))
-    card, files = find(parse_handle(name, registry.is_name), source)
-    files = files or card_files(card, source)
-    paths = weight_files(card, files, source)
-    module_files(with_texts(card, files), files)
+    fetched = fetch(name, source)
+    card, files, paths = fetched.card, fetched.files, list(fetched.paths)
     locked: tuple[LockedFile, ...] = ()
     if isinstance(files, Repository):
         paths = [path for name in list(files.used) if (path := files.file(name))]
@@ -105,8 +111,59 @@ def _at_address(url: str, path: Path) -> LockedFile:
     return LockedFile(repo=url, file=path.name, commit=None, sha256=sha256_of(path), size=size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a model is built from.
+
+    Attributes:
+        card: with what stands beside the weights, such as the tokenizer.
+        files: the folder of the weights; None where they are in none, or of no one's.
+        paths: the verified files of weights.
+        modules: files of weights of parts, and what the names of their tensors begin with.
+    """
+
+    card: ModelCard
+    files: Files | None
+    paths: tuple[Path, ...] = ()
+    modules: Mapping[Path, str] = field(default_factory=dict)
+
+
+def fetch(
+    name: str | os.PathLike,
+    source: Source,
+    *,
+    pretrained: bool = True,
+    weights: str | os.PathLike | None = None,
+) -> Fetched:
+    """Find a model and fetch the files that `zoo.load` reads, with no model built yet.
+
+    Args:
+        name, pretrained, weights: as for `zoo.load`.
+
+    Raises:
+        ZooError: as `zoo.load`, where a name is none, or a file cannot be had.
+    """
+    card, files = find(parse_handle(name, registry.is_name), source)
+    if not pretrained:
+        return Fetched(card=card, files=files, modules=module_files(card, files))
+    files = (files or card_files(card, source)) if weights is None else None
+    paths = weight_files(card, files, source, weights)
+    card = with_texts(card, files)
+    return Fetched(card=card, files=files, paths=tuple(paths), modules=module_files(card, files))
+
+
 def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
     """The card of a handle, and the folder it was read from (None: it is the registry's)."""
+    try:
+        return _found(handle, source)
+    except (UnknownNameError, NotFoundError, AccessError, DownloadError) as error:
+        if handle.kind != "path" and (folder := Path(handle.name)).is_dir():
+            message = f"{error} There is a folder ./{folder}: with the ./ it is that one."
+            raise type(error)(message) from error
+        raise
+
+
+def _found(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
     if handle.kind == "card":
         return registry.info(handle.name), None
     if handle.kind == "url":
@@ -133,11 +190,15 @@ def _card_of(files: Files) -> ModelCard:
     )
 
 
+def needs_texts(card: ModelCard) -> bool:
+    """Whether a card is of a model of texts, and without its tokenizer."""
+    return isinstance(card.preprocessing, TextSpec) and card.preprocessing.tokenizer is None
+
+
 def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
     """The card of a text model with its tokenizer, which no registry holds, and with the config,
     labels and task that stand beside it; other cards as they are."""
-    spec = card.preprocessing
-    if files is None or not isinstance(spec, TextSpec) or spec.tokenizer is not None:
+    if files is None or not needs_texts(card):
         return card
     found = _card_of(files)
     return dataclasses.replace(

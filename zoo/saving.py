@@ -31,12 +31,11 @@ from zoo.registry.repo_config import (
     text_files,
     transformers_type,
 )
-from zoo.weights.files import save_checkpoint
+from zoo.weights.files import MAX_SHARD_SIZE, save_checkpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import StateDictSplit
 
-MAX_SHARD_SIZE = "5GB"
 INDEX = "model.safetensors.index.json"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 

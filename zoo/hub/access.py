@@ -72,7 +72,7 @@ def may_see(user: User | None, repo: Repo) -> bool:
 def check_may_write(user: User | None, owner: str) -> User:
     """The user, if they may change the repos of `owner`."""
     if user is None:
-        raise UnauthorizedError("This needs an access token: set HF_TOKEN, or pass token=.")
+        raise UnauthorizedError("This needs an access token, and none was sent.")
     if user.role != "write":
         raise ForbiddenError(f"The token of {user.name!r} may read, and this needs one to write.")
     if not user.is_member(owner):

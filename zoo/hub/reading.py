@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from zoo.hub import views
-from zoo.hub.access import EVERY_ORG, may_see
+from zoo.hub.access import may_see
 from zoo.hub.errors import (
     BadRequestError,
     GatedRepoError,
@@ -82,7 +82,7 @@ class Reading:
         if user is None:
             raise UnauthorizedError("This address needs an access token.")
         token = {"displayName": f"{user.name}'s token", "role": user.role}
-        orgs = [{"type": "org", "name": org} for org in user.orgs if org != EVERY_ORG]
+        orgs = [{"type": "org", "name": org} for org in user.orgs]
         return JSONResponse(
             {"type": "user", "name": user.name, "orgs": orgs, "auth": {"accessToken": token}}
         )

@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import HandleError, OptionError, PublishError
-from zoo.model import Model
-from zoo.publishing.gate import examine
 from zoo.publishing.hub import HubTarget
 from zoo.publishing.report import GateReport
-from zoo.publishing.staging import stage
 from zoo.publishing.target import FolderTarget, Sent, Target
-from zoo.readme import Facts
-from zoo.saving import MAX_SHARD_SIZE
+from zoo.pulling import fetch
+from zoo.weights.files import MAX_SHARD_SIZE
 from zoo.weights.handle import Source, parse_handle
+
+if TYPE_CHECKING:
+    from zoo.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,8 @@ def publish(
     appear in one commit, or not at all, and are compared with what the hub then says it has.
 
     Args:
-        model_or_folder: from `zoo.load`, or a folder as `zoo.save` writes it.
+        model_or_folder: from `zoo.load`, or what it takes. A folder, as `zoo.save` writes it, is
+            published as it is.
         target: `org/name`, or a folder: a `Path`, or a text that starts with `./`, `../`, `/`, `~`.
         private: makes a new repo private, and insists that one that is there be so.
         revision: branch for the commit; a new one starts where `main` is.
@@ -95,21 +96,28 @@ def publish(
         OptionError, HandleError: arguments that make no sense together.
         ZooError: what `zoo.load` raises for the folder.
     """
+    from zoo.publishing.gate import examine  # which imports TensorFlow
+    from zoo.publishing.staging import stage
+    from zoo.readme import Facts
+
     facts = Facts(
         license=license,
         datasets=tuple(datasets),
         metrics=metrics or {},
         history=getattr(history, "history", history) or {},
     )
-    options = {
-        "revision": None if revision == "main" else revision,
-        "private": private,
-        "message": message,
-        "create_pr": create_pr,
-        "tag": tag,
-    }
-    given = {name: value for name, value in options.items() if value}
-    where = _target(target, Source(endpoint=endpoint, token=token), given)
+    where = check(
+        model_or_folder,
+        target,
+        private=private,
+        revision=revision,
+        message=message,
+        endpoint=endpoint,
+        token=token,
+        dry_run=dry_run,
+        tag=tag,
+        create_pr=create_pr,
+    )
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         staged = stage(model_or_folder, Path(folder), where.address, facts, max_shard_size)
         there = where.look()
@@ -123,6 +131,44 @@ def publish(
             removed = [file.name for file in report.files if file.state == "removed"]
             sent = where.send(list(staged.files.values()), removed, there)
     return Published(repo=where.address, commit=sent.commit, url=sent.url, report=report)
+
+
+def check(
+    model_or_folder: Model | str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    message: str | None = None,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    dry_run: bool = False,
+    tag: str | None = None,
+    create_pr: bool = False,
+    **_: Any,
+) -> Target:
+    """Refuse what can be refused before a model is loaded: names, options, the right to write.
+
+    Args:
+        as for `publish`; the rest of its options are passed over.
+
+    Raises:
+        ZooError: as `publish`.
+    """
+    options = {
+        "revision": None if revision == "main" else revision,
+        "private": private,
+        "message": message,
+        "create_pr": create_pr,
+        "tag": tag,
+    }
+    given = {name: value for name, value in options.items() if value}
+    where = _target(target, Source(endpoint=endpoint, token=token), given)
+    if isinstance(model_or_folder, str | os.PathLike):
+        fetch(model_or_folder, Source())
+    if not dry_run:
+        where.check_may_write()
+    return where
 
 
 def _target(target: str | os.PathLike, source: Source, options: Mapping[str, Any]) -> Target:

@@ -228,21 +228,21 @@ class Client:
 
         status, where = error.response.status_code, f"{self.endpoint.url}/{self.repo}"
         says = f" The server says: {error.server_message}" if error.server_message else ""
+        how = self.endpoint.how_to_give_a_token
         sent = "the token that was sent" if self.endpoint.token() else "no token, and none was sent"
         if isinstance(error, theirs.GatedRepoError):
             return AccessError(
                 f"{what} is open only to those who accepted its terms at {where}, which is not so "
-                f"for {sent}. Accept them there, then set HF_TOKEN or pass token=.{says}"
+                f"for {sent}. Accept them there, then {how}.{says}"
             )
         if status in (401, 403):
             return AccessError(
                 f"{where} is closed to {sent}, or does not exist ({status}). Check the name; for a "
-                f"private repo set HF_TOKEN, log in with `hf auth login`, or pass token=.{says}"
+                f"private repo {how}.{says}"
             )
         if isinstance(error, theirs.RepositoryNotFoundError):
             return NotFoundError(
-                f"No repo {where} (404). Check the name; if it is private, set HF_TOKEN, log in "
-                f"with `hf auth login`, or pass token=.{says}"
+                f"No repo {where} (404). Check the name; if it is private, {how}.{says}"
             )
         if status == 404:
             return NotFoundError(f"{what} is not at {self.endpoint.url} (404).{says}")

@@ -73,6 +73,17 @@ class Endpoint:
             )
         return token or False
 
+    @property
+    def how_to_give_a_token(self) -> str:
+        """What to do for a token to be sent, as the words after "for this," in an error."""
+        if self.url == _own_endpoint():
+            return "set HF_TOKEN, log in with `hf auth login`, or give token= (--token)"
+        unused = " (HF_TOKEN is set, but not for this hub)" if os.environ.get("HF_TOKEN") else ""
+        return (
+            f"give token= (--token), or set HF_ENDPOINT={self.url} beside HF_TOKEN, which goes to "
+            f"the hub of HF_ENDPOINT alone{unused}"
+        )
+
 
 def hub_cache(source: Source) -> Path:
     """The folder of the public hub's files, which other programs share."""

@@ -42,6 +42,8 @@ DTYPES: Mapping[str, np.dtype] = {
 }
 """The dtypes that zoo reads and writes, by their name in a safetensors header."""
 
+MAX_SHARD_SIZE = "5GB"  # of a file that is written, where nothing else is asked for
+
 _REMOTE = {"9p", "afs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs"}
 
