@@ -56,6 +56,8 @@ def attend(query, key, value, *, mask=None, bias=None, causal=False, scale=None)
     if bias is not None or keras.backend.backend() != "tensorflow":
         return plain(query, key, value, bias=bias, **options)
     in_blocks = _chooses_blocks(ops.shape(query)[2], ops.shape(key)[2])
+    if in_xla() and not isinstance(in_blocks, bool):
+        in_blocks = False  # XLA compiles for one length, but does not follow it into loops
     if isinstance(in_blocks, bool):
         return (blockwise if in_blocks else plain)(query, key, value, **options)
     import tensorflow as tf
