@@ -19,6 +19,11 @@ def gelu(x):
     return kernels.gelu(x)
 
 
+def silu(x):
+    """x sigmoid(x) (Elfwing et al., arXiv:1702.03118)."""
+    return kernels.silu(x)
+
+
 def gelu_tanh(x):
     """The tanh approximation of `gelu`."""
     return 0.5 * x * (1 + ops.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
@@ -61,8 +66,8 @@ def laplace(x):
 
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ops.relu,
-    "silu": ops.silu,
-    "swish": ops.silu,
+    "silu": silu,
+    "swish": silu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,

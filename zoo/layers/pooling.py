@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from zoo.layers.base import Layer, Shape, choose, register
+from zoo.layers.kernels.pooling import max_pool
 
 
 def _pooled(size: int | None, window: int, stride: int, pad: int) -> int | None:
@@ -32,10 +33,11 @@ class MaxPool2D(Layer):
         self.window, self.stride, self.pad, self.zero_pad = window, stride, pad, zero_pad
 
     def call(self, inputs):
-        side = (self.pad, self.pad)
-        border = 0.0 if self.zero_pad else -np.inf
-        inputs = ops.pad(inputs, ((0, 0), side, side, (0, 0)), constant_values=border)
-        return ops.max_pool(inputs, self.window, self.stride, "valid", "channels_last")
+        pad = self.pad
+        if self.zero_pad:
+            side, pad = (pad, pad), 0
+            inputs = ops.pad(inputs, ((0, 0), side, side, (0, 0)))
+        return max_pool(inputs, self.window, self.stride, pad)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         n, height, width, c = input_shape

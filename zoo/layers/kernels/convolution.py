@@ -13,6 +13,8 @@ import functools
 import keras
 from keras import ops
 
+from zoo.layers.kernels.gradient import any_size, with_gradient
+
 
 def conv2d(inputs, kernel, *, strides: int, padding: str, dilation: int):
     """Convolve `[n, h, w, c]` with a kernel `[kh, kw, c / groups, filters]`.
@@ -63,13 +65,21 @@ def _conv2d(inputs, kernel, options: dict, gradient):
 
     if gradient is None:
         return tf.nn.conv2d(inputs, kernel, **options)
+    return with_gradient(
+        _convolve,
+        inputs,
+        kernel,
+        signature=[any_size(inputs, 0), any_size(kernel)],
+        gradient=gradient,
+        **options,
+    )
 
-    @tf.custom_gradient
-    def apply(inputs, kernel):
-        backward = functools.partial(gradient, inputs, kernel, options)
-        return tf.nn.conv2d(inputs, kernel, **options), backward
 
-    return apply(inputs, kernel)
+def _convolve(inputs, kernel, *, gradient, **options):
+    import tensorflow as tf
+
+    backward = functools.partial(gradient, inputs, kernel, options)
+    return tf.nn.conv2d(inputs, kernel, **options), backward
 
 
 def _plain_gradient(inputs, kernel, options: dict, upstream):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import keras
 
+from zoo.layers.kernels.gradient import any_size, with_gradient
+
 
 def has_fused_batch_norm(x) -> bool:
     """Whether maps like `x`, `[n, h, w, c]`, can go through `fused_batch_norm`."""
@@ -72,24 +74,28 @@ def layer_norm(x, gamma, beta, epsilon: float):
     """
     import tensorflow as tf
 
-    @tf.custom_gradient
-    def apply(rows, gamma, beta):
-        centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
-        variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-        scale = tf.math.rsqrt(variance + epsilon)
-        normal = centred * scale
-
-        def gradient(upstream):
-            # sums over rows and over columns are products, which read their operand once
-            ones = tf.ones((1, tf.shape(rows)[0]))
-            mean = gamma[:, None] / rows.shape[-1]
-            weighed = upstream * normal
-            along = tf.matmul(upstream, mean) + normal * tf.matmul(weighed, mean)
-            d_rows = (upstream * gamma - along) * scale
-            return d_rows, tf.matmul(ones, weighed)[0], tf.matmul(ones, upstream)[0]
-
-        return normal * gamma + beta, gradient
-
     rows = tf.reshape(x, (-1, x.shape[-1]))
-    tensors = (tf.cast(tf.convert_to_tensor(v), tf.float32) for v in (gamma, beta))
-    return tf.reshape(apply(rows, *tensors), tf.shape(x))
+    tensors = [rows, *(tf.cast(tf.convert_to_tensor(v), tf.float32) for v in (gamma, beta))]
+    signature = [any_size(rows, 0), *map(any_size, tensors[1:])]
+    outputs = with_gradient(_layer_norm, *tensors, signature=signature, epsilon=epsilon)
+    return tf.reshape(outputs, tf.shape(x))
+
+
+def _layer_norm(rows, gamma, beta, *, epsilon: float):
+    import tensorflow as tf
+
+    centred = rows - tf.reduce_mean(rows, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
+    scale = tf.math.rsqrt(variance + epsilon)
+    normal = centred * scale
+
+    def gradient(upstream):
+        # sums over rows and over columns are products, which read their operand once
+        ones = tf.ones((1, tf.shape(rows)[0]))
+        mean = gamma[:, None] / rows.shape[-1]
+        weighed = upstream * normal
+        along = tf.matmul(upstream, mean) + normal * tf.matmul(weighed, mean)
+        d_rows = (upstream * gamma - along) * scale
+        return d_rows, tf.matmul(ones, weighed)[0], tf.matmul(ones, upstream)[0]
+
+    return normal * gamma + beta, gradient

@@ -21,6 +21,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.kernels.gradient import any_size, with_gradient
+
 BLOCK = 32  # steps that are compiled as one loop
 
 
@@ -262,26 +264,28 @@ def _run_compiled(cell, layers, x, lengths, states):
 
 def _block(cell, x, state, lengths, steps, weights):
     """The first `steps` of a block `[block, n, in]` of one layer, differentiable."""
+    tensors = [x, *state, lengths, steps, *weights]
+    signature = [any_size(x, 1), *(any_size(y, 0) for y in (*state, lengths))]
+    signature += map(any_size, (steps, *weights))
+    return with_gradient(_differentiable, *tensors, signature=signature, cell=cell)
+
+
+def _differentiable(x, output, memory, lengths, steps, *weights, cell):
     import tensorflow as tf
 
     forward, backward = _compiled(cell)
+    # an eager tape would differentiate the loop itself, too
+    x, output, memory, *weights = map(tf.stop_gradient, (x, output, memory, *weights))
+    outputs, final, final_memory = forward(x, output, memory, lengths, steps, weights)
 
-    @tf.custom_gradient
-    def apply(x, output, memory, *weights):
-        # an eager tape would differentiate the loop itself, too
-        x, output, memory, *held = map(tf.stop_gradient, (x, output, memory, *weights))
-        outputs, final, final_memory = forward(x, output, memory, lengths, steps, held)
+    def gradient(*upstream):
+        before = tf.concat([output[None], outputs[:-1]], 0)
+        mirrored = [tf.transpose(w) for w in (weights[1], *weights[4:])]
+        arguments = (x, before, memory, lengths, steps, weights, mirrored, upstream)
+        dx, d_output, d_memory, d_weights = backward(*arguments)
+        return (dx, d_output, d_memory, None, None, *d_weights)
 
-        def gradient(*upstream):
-            before = tf.concat([output[None], outputs[:-1]], 0)
-            mirrored = [tf.transpose(w) for w in (held[1], *held[4:])]
-            given = (x, before, memory, lengths, steps, held, mirrored, upstream)
-            dx, d_output, d_memory, d_weights = backward(*given)
-            return (dx, d_output, d_memory, *d_weights)
-
-        return (outputs, final, final_memory), gradient
-
-    return apply(x, *state, *weights)
+    return (outputs, final, final_memory), gradient
 
 
 @functools.cache

@@ -1,0 +1,93 @@
+"""Gradients of a kernel's own, in a graph that all calls share.
+
+`tf.custom_gradient` has two faults in a graph. It puts a closure into a registry that lives as long
+as the process; the closure holds tensors, these their graph, and that the variables of the model: a
+model that has run in a graph is never freed. And where the call stands in a branch of `tf.cond`,
+the tensors that the closure holds are not the branch's own, which TensorFlow cannot follow when the
+gradient is taken outside of the graph, or when the graph was read from a SavedModel.
+
+Both are gone where the call is a function of tensors alone, with a graph of its own: the registry
+then holds small graphs without weights, one for each kind of call, and what the gradient needs is
+passed from the one function to the other as TensorFlow passes it for any `tf.function`. All layers
+with the same kind of call share it, so that it is traced once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def with_gradient(
+    function: Callable[..., Any],
+    *tensors: Any,
+    signature: Sequence[Any] | None = None,
+    xla: bool | None = None,
+    **options: Any,
+) -> Any:
+    """`function(*tensors, **options)`, differentiated as it says.
+
+    Args:
+        function: gives its outputs and, as `tf.custom_gradient` wants it, what turns the gradients
+            of these into those of `tensors`. It stands at the top of a module and reads no tensor
+            but its arguments.
+        tensors: of any dtype; not variables.
+        signature: what the shared graph is to know of each tensor's shape (`any_size`); all that
+            is known here by default. The fewer it knows, the fewer graphs there are.
+        xla: whether XLA will compile it; looked up if None.
+        options: hashable, part of what a graph is made for.
+
+    Returns:
+        The outputs. Sizes that `signature` leaves open are unknown in their static shapes.
+    """
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return _custom(function, options)(*tensors)
+    if signature is None:
+        signature = [any_size(x) for x in tensors]
+    xla = in_xla() if xla is None else xla
+    return _shared(function, tuple(sorted(options.items())), tuple(signature), xla)(*tensors)
+
+
+def any_size(x: Any, *axes: int) -> Any:
+    """The `tf.TensorSpec` of a tensor, with any size along `axes`."""
+    import tensorflow as tf
+
+    if x.shape.rank is None:
+        return tf.TensorSpec(None, x.dtype)
+    free = {axis % x.shape.rank for axis in axes}
+    return tf.TensorSpec([None if i in free else n for i, n in enumerate(x.shape)], x.dtype)
+
+
+def in_xla() -> bool:
+    """Whether what is traced now is for XLA to compile, which refuses some operations."""
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util  # no public name tells this
+
+    graph = tf.compat.v1.get_default_graph()
+    return not tf.executing_eagerly() and control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+@functools.cache
+def _shared(function, options, signature, xla: bool):
+    """One for XLA has to say so, or its control flow would not be made for it."""
+    import tensorflow as tf
+
+    return tf.function(
+        _custom(function, dict(options)),
+        input_signature=signature,
+        autograph=False,
+        jit_compile=True if xla else None,
+    )
+
+
+def _custom(function, options):
+    import tensorflow as tf
+
+    def call(*tensors):
+        return function(*tensors, **options)
+
+    call.__name__ = function.__name__
+    return tf.custom_gradient(call)
