@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import keras
 
+from zoo.finetuning.settings import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -16,35 +18,43 @@ class Phase:
         first: number of the first epoch, from 0.
         end: one past the last.
         layers: names of the top layers that learn.
+        learning_rate: the highest.
+        head: whether the head learns alone, so that what the layers below it give can be kept.
     """
 
     first: int
     end: int
     layers: frozenset[str]
+    learning_rate: float
+    head: bool = False
 
 
-def plan(
-    strategy: str, epochs: int, stages: Sequence[Sequence[str]], heads: Sequence[str]
-) -> list[Phase]:
-    """The phases of a strategy.
+def plan(settings: Settings, stages: Sequence[Sequence[str]], heads: Sequence[str]) -> list[Phase]:
+    """The phases of a run.
 
-    `gradual` lets one more stage learn with each epoch, from the head down (Howard and Ruder,
+    `lp-ft` lets the head learn alone, then all layers (Kumar et al., arXiv:2202.10054). `gradual`
+    lets one more stage learn with each epoch, from the head down (Howard and Ruder,
     arXiv:1801.06146), for half of the epochs at most; then all of them.
 
     Args:
-        strategy: `full`, `head` or `gradual`.
-        epochs: of the whole run.
+        settings: of the run.
         stages: names of the layers of each stage, the head's last.
         heads: names of the layers that give the logits.
     """
-    every = frozenset(name for stage in stages for name in stage)
-    if strategy == "head":
-        return [Phase(first=0, end=epochs, layers=frozenset(heads))]
-    steps = min(len(stages) - 1, epochs // 2) if strategy == "gradual" else 0
+    epochs, rate = settings.epochs, settings.learning_rate
+    head, every = frozenset(heads), frozenset(name for stage in stages for name in stage)
+    if settings.strategy == "head":
+        return [Phase(first=0, end=epochs, layers=head, learning_rate=rate, head=True)]
+    steps = min(len(stages) - 1, epochs // 2) if settings.strategy == "gradual" else 0
     phases = [
-        Phase(first=k, end=k + 1, layers=_top(stages, k + 1, steps + 1)) for k in range(steps)
+        Phase(first=k, end=k + 1, layers=_top(stages, k + 1, steps + 1), learning_rate=rate)
+        for k in range(steps)
     ]
-    return [*phases, Phase(first=steps, end=epochs, layers=every)]
+    if alone := settings.head_epochs:
+        probe = settings.head_learning_rate or rate
+        phases = [Phase(first=0, end=alone, layers=head, learning_rate=probe, head=True)]
+    first = phases[-1].end if phases else 0
+    return [*phases, Phase(first=first, end=epochs, layers=every, learning_rate=rate)]
 
 
 def _top(stages: Sequence[Sequence[str]], part: int, parts: int) -> frozenset[str]:

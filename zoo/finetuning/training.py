@@ -18,11 +18,29 @@ from zoo.finetuning.checkpoint import Arrays, Row, State, Store
 from zoo.finetuning.evaluation import score
 from zoo.finetuning.groups import optimizer_for
 from zoo.finetuning.optimizer import schedule
+from zoo.finetuning.recipe import adapted
 from zoo.finetuning.settings import Settings
 from zoo.finetuning.strategies import Phase, freeze
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.tasks.graphs import compiled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What `fit` runs in a phase, and on what.
+
+    Attributes:
+        network: the model, or the part of it that learns.
+        data: makes the batches `(x, y, w)` from an epoch on, up to another.
+        steps: batches of an epoch.
+        held_out: gives batches `(x, y)` to validate with, the same each time.
+    """
+
+    network: keras.Model
+    data: Callable[[int, int], Any]
+    steps: int
+    held_out: Callable[[], Iterable[Any]]
 
 
 @dataclass(kw_only=True)
@@ -31,11 +49,8 @@ class Training:
 
     Attributes:
         model: whose weights are kept.
-        network: what `fit` runs: the model, or the part of it that learns.
+        course: makes what `fit` runs in a phase.
         settings: of the run.
-        data: makes the batches `(x, y, w)` from an epoch on, up to another.
-        steps: batches of an epoch.
-        held_out: gives batches `(x, y)` to validate with, the same each time.
         classes: names of the classes, for the metrics.
         store: where checkpoints go.
         frozen: names of layers that never learn.
@@ -43,16 +58,15 @@ class Training:
     """
 
     model: Model
-    network: keras.Model
+    course: Callable[[Phase], Course]
     settings: Settings
-    data: Callable[[int, int], Any]
-    steps: int
-    held_out: Callable[[], Iterable[Any]]
     classes: tuple[str, ...]
     store: Store
     frozen: frozenset[str] = frozenset()
     callbacks: Sequence[keras.callbacks.Callback] = ()
     state: State = field(default_factory=State)
+    at: Course = field(init=False)  # of the phase that runs
+    patient_from: int = 0  # first epoch of the last phase, in which patience is counted
 
     def run(self, phases: Sequence[Phase]) -> State:
         """Train through the phases, or what is left of them; the best weights are the model's then.
@@ -65,6 +79,7 @@ class Training:
         if (found := self.store.read()) is not None:
             self.state, arrays = found
             restore(self.model, arrays)
+        self.patient_from = phases[-1].first
         for phase in phases:
             if self.state.epoch >= phase.end or self.state.stopped:
                 continue
@@ -76,42 +91,45 @@ class Training:
     def _fit(self, phase: Phase, arrays: Arrays | None) -> None:
         """The epochs of a phase that are left; `arrays` has the optimizer's state inside of it."""
         freeze(self.model, phase, self.frozen)
+        self.at = at = self.course(phase)
         optimizer = self._optimizer(phase)
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True,
             label_smoothing=self.settings.label_smoothing,
-            dtype=keras.backend.result_type(self.network.compute_dtype, "float32"),
+            dtype=keras.backend.result_type(at.network.compute_dtype, "float32"),
         )
-        self.network.compile(
+        at.network.compile(
             optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")]
         )
-        optimizer.build(self.network.trainable_variables)
+        optimizer.build(at.network.trainable_variables)
         if arrays is not None:
             _restore_optimizer(optimizer, arrays)
         first, keeper = self.state.epoch, _Keeper(self)
-        self.network.fit(
-            self.data(first, phase.end),
+        at.network.fit(
+            at.data(first, phase.end),
             initial_epoch=first,
             epochs=phase.end,
-            steps_per_epoch=self.steps,
+            steps_per_epoch=at.steps,
             shuffle=False,
-            callbacks=[keeper, _Progress(self.settings.epochs, self.steps), *self.callbacks],
+            callbacks=[keeper, _Progress(self.settings.epochs, at.steps), *self.callbacks],
             verbose=0,
         )
         restore(self.model, keeper.raw)  # `fit` ends with the averages in the weights
 
     def _optimizer(self, phase: Phase) -> keras.optimizers.Optimizer:
         settings = self.settings
-        steps = self.steps * (phase.end - phase.first)
-        rate = schedule(
-            settings.schedule, settings.learning_rate, steps, int(settings.warmup * steps)
-        )
+        steps = self.at.steps * (phase.end - phase.first)
+        peak, layer_decay = phase.learning_rate, settings.layer_decay
+        if settings.adapts and not phase.head:
+            best = max(row["val_accuracy"] for row in self.state.history[: phase.first])
+            peak, layer_decay = adapted(peak, layer_decay, best, len(self.classes))
+        rate = schedule(settings.schedule, peak, steps, int(settings.warmup * steps))
         averages = {} if settings.ema is None else {"use_ema": True, "ema_momentum": settings.ema}
         return optimizer_for(
             self.model,
             rate,
             weight_decay=settings.weight_decay,
-            layer_decay=settings.layer_decay,
+            layer_decay=layer_decay,
             **averages,
         )
 
@@ -119,7 +137,7 @@ class Training:
 
     def finish_epoch(self, epoch: int, logs: Mapping[str, float]) -> Row:
         """Validate and keep what an epoch gave. Returns its row of the history."""
-        optimizer = self.network.optimizer
+        optimizer = self.at.network.optimizer
         arrays = {**weights_of(self.model), **_optimizer_state(optimizer)}
         with self._averaged():
             row = {
@@ -137,9 +155,9 @@ class Training:
         return row
 
     def _validate(self) -> Row:
-        forward = compiled(self.network)
+        forward = compiled(self.at.network)
         logits, labels = [], []
-        for x, y in self.held_out():
+        for x, y in self.at.held_out():
             given = x if isinstance(x, tuple | list) else (x,)
             logits.append(np.asarray(forward(*given), np.float64))
             labels.append(np.argmax(y, axis=-1))
@@ -162,7 +180,7 @@ class Training:
 
     def _is_over(self, epoch: int, best: int) -> bool:
         patience = self.settings.early_stopping
-        return patience is not None and epoch - best >= patience
+        return patience is not None and epoch - max(best, self.patient_from - 1) >= patience
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -170,9 +188,9 @@ class Training:
         if self.settings.ema is None:
             yield
             return
-        variables = self.network.trainable_variables
+        variables = self.at.network.trainable_variables
         raw = [np.array(v) for v in variables]
-        self.network.optimizer.finalize_variable_values(variables)
+        self.at.network.optimizer.finalize_variable_values(variables)
         try:
             yield
         finally:
