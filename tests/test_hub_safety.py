@@ -408,3 +408,19 @@ def test_error_of_the_hub_itself(hub, digits, monkeypatch):
     assert (status, headers["X-Error-Code"]) == (500, "InternalServerError")
     assert b"secret" not in body
     assert json.loads(body)["error"] == headers["X-Error-Message"]
+
+
+# Text that a header cannot carry
+
+
+@pytest.mark.parametrize("text", ["a\r", "a\nX-Evil: y", "a\0b", "é\x85\u2028", "\x1b[2J", "\ud800"])
+def test_refusals_quote_any_text(hub, digits, text):
+    """They stand in a header, too: the connection was dropped where it could not take them."""
+    bodies = [
+        ("POST", "/api/repos/create", {"type": text}),
+        ("POST", "/api/repos/create", {"name": text, "organization": "acme"}),
+        ("PUT", f"{API}/settings", {"visibility": text}),
+    ]
+    for method, path, body in bodies:
+        assert send(hub, method, path, body)[0] == 400
+    assert commit(hub, (text, {"path": "a"}))[0] == 400
