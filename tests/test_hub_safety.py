@@ -413,7 +413,9 @@ def test_error_of_the_hub_itself(hub, digits, monkeypatch):
 # Text that a header cannot carry
 
 
-@pytest.mark.parametrize("text", ["a\r", "a\nX-Evil: y", "a\0b", "é\x85\u2028", "\x1b[2J", "\ud800"])
+@pytest.mark.parametrize(
+    "text", ["a\r", "a\nX-Evil: y", "a\0b", "é\x85\u2028", "\x1b[2J", "\ud800"]
+)
 def test_refusals_quote_any_text(hub, digits, text):
     """They stand in a header, too: the connection was dropped where it could not take them."""
     bodies = [

@@ -30,7 +30,7 @@ class _Patient(H11Protocol):
     patience: float
     least: int
 
-    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._received = 0  # bytes since the client was last seen to move on
         self._resumed = 0  # how often it took enough of an answer for more to be written

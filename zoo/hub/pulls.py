@@ -97,7 +97,7 @@ class Pulls:
             "author": {"name": user.name},
             "data": {"status": status},
         }
-        return JSONResponse({"newEvent": event})
+        return JSONResponse({"newStatus": event})
 
     def merge(self, request: Request, own: Own) -> Response:
         self.storage.merge(own[0].id, _number(request))
