@@ -133,6 +133,24 @@ def test_pull_requests_that_are_not_taken(hub, storage, source, why):
         repository.weights()
 
 
+def test_a_card_names_its_pull_request(hub, storage, source):
+    """Which is asked for first, and need not be listed; where it has gone, the list is asked."""
+    made = propose(storage)
+    repository = open_repository(REPO, source, None, MODEL, "refs/pr/1")
+    assert (repository.commit, repository.pull_request) == (made, "refs/pr/1")
+    assert "/discussions" not in asked(hub)
+    other = replace(source, cache_dir=source.cache_dir / "other")
+    assert open_repository(REPO, other, None, MODEL, "refs/pr/7").commit == made
+    head = storage.commit(REPO, {MODEL: WEIGHTS})
+    merged = open_repository(REPO, replace(source, refresh=True), None, MODEL, "refs/pr/1")
+    assert (merged.commit, merged.pull_request) == (head, None)
+
+
+def test_cards_that_need_it_name_it():
+    card = zoo.info("electra-base-discriminator")
+    assert card.weights.pull_request == "refs/pr/4"
+
+
 def test_an_impostor_beside_the_converter(hub, storage, source):
     made = propose(storage)
     propose(storage, {MODEL: WEIGHTS}, author="mallory")

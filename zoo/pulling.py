@@ -208,7 +208,7 @@ def card_files(card: ModelCard, source: Source) -> Files | None:
         return None
     if where.bundled:
         return LocalFolder(BUNDLED / where.repo)
-    return open_repository(where.repo, source, where.revision, where.file)
+    return open_repository(where.repo, source, where.revision, where.file, where.pull_request)
 
 
 def weight_files(

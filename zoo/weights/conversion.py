@@ -11,8 +11,9 @@ asks that the pull request's parent be the newest commit of `main`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 from zoo.errors import AccessError, NotFoundError
 from zoo.weights.client import Client, Listing
@@ -38,7 +39,13 @@ class Conversion:
 
 
 def find_conversion(
-    client: Client, ledger: Ledger, commit: str, file: str | None, *, refresh: bool
+    client: Client,
+    ledger: Ledger,
+    commit: str,
+    file: str | None,
+    pull_request: str | None,
+    *,
+    refresh: bool,
 ) -> Conversion | None:
     """The pull request to take instead of a commit of `main`; None where it is not needed, or
     there is none. What was found once is remembered, and not asked for again.
@@ -46,6 +53,7 @@ def find_conversion(
     Args:
         commit: the newest of `main`.
         file: the weights that a card names.
+        pull_request: the one that a card names, whose author was looked at when it was written.
         refresh: ask anew.
     """
     if _has_weights(ledger, commit, file):
@@ -61,10 +69,18 @@ def find_conversion(
         ledger.remember(commit, listing)
         if _has_weights(ledger, commit, file):
             return None
-    found = _asked(client, listing, ledger.remember)
-    if found:
-        ledger.remember_conversion(commit, asdict(found))
-    return found
+    candidates = [pull_request] if pull_request else []
+    for revision in chain(candidates, _converters(client)):
+        try:
+            pull = client.list_files(revision)
+        except NotFoundError:  # a hub of another's making may have the repo without it
+            continue
+        if any(map(is_weights, pull.files)) and _is_of(listing, pull):
+            found = Conversion(revision=revision, commit=pull.commit)
+            ledger.remember(revision, pull)
+            ledger.remember_conversion(commit, asdict(found))
+            return found
+    return None
 
 
 def _has_weights(ledger: Ledger, commit: str, file: str | None) -> bool:
@@ -75,22 +91,15 @@ def _has_weights(ledger: Ledger, commit: str, file: str | None) -> bool:
     return file in names or any(map(is_weights, names))
 
 
-def _asked(
-    client: Client, main: Listing, remember: Callable[[str, Listing], None]
-) -> Conversion | None:
-    """The newest pull request that will do."""
+def _converters(client: Client) -> Iterator[str]:
+    """The open pull requests of the converter, the newest first. They are asked for only here."""
     try:
         pulls = client.pull_requests(AUTHOR)
     except (NotFoundError, AccessError):  # a hub that has none, or a repo where they are turned off
-        return None
+        return
     fit = [p for p in pulls if (p.author, p.title, p.status) == (AUTHOR, TITLE, "open")]
     for pull in sorted(fit, key=lambda pull: pull.number, reverse=True):
-        revision = f"refs/pr/{pull.number}"
-        listing = client.list_files(revision)
-        if any(map(is_weights, listing.files)) and _is_of(main, listing):
-            remember(revision, listing)
-            return Conversion(revision=revision, commit=listing.commit)
-    return None
+        yield f"refs/pr/{pull.number}"
 
 
 def _is_of(main: Listing, pull: Listing) -> bool:

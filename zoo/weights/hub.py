@@ -25,7 +25,11 @@ _ETAG = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's sha1, or a sha256
 
 
 def open_repository(
-    repo: str, source: Source, revision: str | None = None, file: str | None = None
+    repo: str,
+    source: Source,
+    revision: str | None = None,
+    file: str | None = None,
+    pull_request: str | None = None,
 ) -> Repository:
     """Open a hub repo at one commit.
 
@@ -40,6 +44,7 @@ def open_repository(
         source: where and how.
         revision: branch, tag, commit or pull request (`refs/pr/1`) of the handle or card.
         file: the weights that the card names.
+        pull_request: where the card says that they are, if they are not on `main`.
 
     Raises:
         NotFoundError: no such repo or revision.
@@ -61,7 +66,7 @@ def open_repository(
     commit = _resolved(client, ledger, wanted, refresh=source.refresh)
     if source.revision or revision:
         return Repository(client, ledger, commit)
-    converted = find_conversion(client, ledger, commit, file, refresh=source.refresh)
+    converted = find_conversion(client, ledger, commit, file, pull_request, refresh=source.refresh)
     if converted:
         return Repository(client, ledger, converted.commit, pull_request=converted.revision)
     return Repository(client, ledger, commit)
