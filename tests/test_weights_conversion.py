@@ -193,6 +193,7 @@ def test_offline_before_it_was_asked(hub, storage, source):
 
 
 def test_pull_lock_and_load_say_it(hub, storage, tmp_path):
+    pytest.importorskip("keras")
     bundled = Path(zoo.__file__).parent / "bundled" / "resnet_mini.digits"
     storage.commit(REPO, {"config.json": bundled / "config.json"})
     weights = {MODEL: bundled / MODEL}

@@ -16,7 +16,19 @@ from zoo.front_matter import load_front_matter, split_front_matter
 from zoo.hub.access import User, may_read
 from zoo.hub.errors import BadRequestError, ContentError, LimitError
 from zoo.hub.objects import Blob, Change, Delete, Put, Repo, check_path, is_lfs
-from zoo.hub.web import Fields, Hub, Own, base_url, flag, in_thread, param, pieces, read_json, route
+from zoo.hub.web import (
+    Fields,
+    Hub,
+    Own,
+    base_url,
+    failure,
+    flag,
+    in_thread,
+    param,
+    pieces,
+    read_json,
+    route,
+)
 
 
 class Committing:
@@ -40,8 +52,9 @@ class Committing:
     async def validate_yaml(self, request: Request, _: User | None) -> Response:
         body = await read_json(request, self.hub)
         problem = await in_thread(_problem_of, body.get("content", str))
-        errors = [{"message": problem}] if problem else []
-        return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
+        if problem:
+            return failure(400, problem, errors=[{"message": problem}], warnings=[])
+        return JSONResponse({"errors": [], "warnings": []})
 
     # Before a commit
 
@@ -81,7 +94,8 @@ class Committing:
             if key == "header":
                 header = value
                 continue
-            changes.append(await in_thread(self._change, repo, user, key, value))
+            change = _deletion(key, value)
+            changes.append(change or await in_thread(self._put, repo, user, key, value))
             if len(changes) > self.hub.limits.files:
                 raise LimitError(
                     f"One commit changes at most {self.hub.limits.files} files on this hub. "
@@ -107,14 +121,9 @@ class Committing:
         if rest.strip():
             yield _parse(bytes(rest))
 
-    def _change(self, repo: Repo, user: User, key: str, value: Fields) -> Change:
-        path = value.get("path", str)
-        if key == "deletedFolder":
-            return Delete(check_path(path.removesuffix("/")), folder=True)
-        check_path(path)
+    def _put(self, repo: Repo, user: User, key: str, value: Fields) -> Change:
+        path = check_path(value.get("path", str))
         match key:
-            case "deletedFile":
-                return Delete(path)
             case "file":
                 content = _decoded(value)
                 if len(content) > self.hub.limits.inline_file:
@@ -174,6 +183,13 @@ def _parse(line: bytes) -> tuple[str, Fields]:
         raise BadRequestError("A line of the commit is no JSON. Nothing was committed.") from None
     fields = Fields(value)
     return fields.get("key", str), Fields(fields.get("value", dict))
+
+
+def _deletion(key: str, value: Fields) -> Delete | None:
+    """What a line deletes; None where it adds something."""
+    if key == "deletedFolder":
+        return Delete(check_path(value.get("path", str).removesuffix("/")), folder=True)
+    return Delete(check_path(value.get("path", str))) if key == "deletedFile" else None
 
 
 def _decoded(value: Fields) -> bytes:
