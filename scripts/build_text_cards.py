@@ -105,6 +105,13 @@ def sentence(
     return Row(name, repo, license, kind, model, keys, pooling, normalize, max_length)
 
 
+# Repos that have no safetensors on `main`, and the pull request of the hub's converter that has
+# them: https://huggingface.co/google/electra-base-discriminator/tree/refs%2Fpr%2F4 and its like.
+CONVERTED = {
+    "google/electra-base-discriminator": "refs/pr/4",
+    "google/electra-large-discriminator": "refs/pr/2",
+}
+
 ROWS = [
     *plain(
         "google-bert",
@@ -449,7 +456,7 @@ def card(row: Row) -> dict[str, Any]:
     return {
         "architecture": row.type,
         "config": changed,
-        "weights": to_data(WeightsFile(repo=row.repo)),
+        "weights": to_data(WeightsFile(repo=row.repo, pull_request=CONVERTED.get(row.repo))),
         "preprocessing": to_data(spec),
         "task": task_of(fields),
         **({"labels": list(found.labels)} if found.labels else {}),

@@ -18,6 +18,7 @@ FLOORS = {
     "zoo.extras": 0,
     "zoo._keras_hook": 0,
     "zoo.vectors": 0,
+    "zoo.front_matter": 1,
     "zoo.weights": 1,
     "zoo.preprocessing": 1,
     "zoo.registry": 2,

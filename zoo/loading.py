@@ -299,6 +299,7 @@ def _loaded(
     report = LoadReport(
         source=files.origin if files is not None else str(paths[0]),
         commit=files.commit if files is not None else None,
+        pull_request=files.pull_request if files is not None else None,
         files=tuple(path.name for path in paths),
         loaded=len(resolution.values),
         fresh=resolution.fresh,

@@ -29,6 +29,7 @@ class LoadReport:
     Attributes:
         source: repo, folder or address the weights came from; None for random weights.
         commit: the one commit that every file came from, for a hub.
+        pull_request: `refs/pr/4` where that is of the hub's converter, since `main` has no weights.
         files: the files read.
         loaded: number of model weights that were given values from the files.
         fresh: weights that hold fresh random values.
@@ -45,10 +46,13 @@ class LoadReport:
     ignored: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     dtype: str | None = None
+    pull_request: str | None = None
 
     def __str__(self) -> str:
         origin = f"{self.source}@{self.commit}" if self.commit else self.source
         lines = [f"{self.loaded} weights from {origin or 'nowhere'} ({self.dtype or 'no file'})"]
+        if self.pull_request:
+            lines.append(f"{self.pull_request}: the safetensors are in this pull request alone")
         for title in ("fresh", "ignored", "adapted"):
             if names := getattr(self, title):
                 shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))

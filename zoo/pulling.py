@@ -44,6 +44,7 @@ class Pulled:
         card: the model's card.
         origin: the repo, address or folder that the files come from.
         commit: the one commit that every file comes from, for a hub.
+        pull_request: `refs/pr/4` where that is of the hub's converter, since `main` has no weights.
         files: their paths.
         bytes: the size of all of them.
         locked: what a lockfile keeps of them; empty for files that no network was asked for.
@@ -55,6 +56,7 @@ class Pulled:
     files: tuple[Path, ...]
     bytes: int
     locked: tuple[LockedFile, ...]
+    pull_request: str | None = None
 
 
 def pull(
@@ -103,6 +105,7 @@ def pull(
         files=tuple(paths),
         bytes=sum(path.stat().st_size for path in paths),
         locked=locked,
+        pull_request=files.pull_request if files else None,
     )
 
 
@@ -266,7 +269,7 @@ def card_files(card: ModelCard, source: Source) -> Files | None:
         return None
     if where.bundled:
         return LocalFolder(BUNDLED / where.repo)
-    return open_repository(where.repo, source, where.revision)
+    return open_repository(where.repo, source, where.revision, where.file, where.pull_request)
 
 
 def weight_files(

@@ -10,9 +10,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, OptionError
+from zoo.front_matter import load_front_matter, split_front_matter
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.registry import registry
@@ -89,19 +90,16 @@ def read_front_matter(text: str) -> tuple[ModelCardData, str]:
     Raises:
         ConfigError: it is no YAML mapping, or describes results in no known form.
     """
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    text = text.lstrip("\ufeff \r\n")
-    if not text.startswith("---"):
-        return ModelCardData(), text
+    block, page = split_front_matter(text.lstrip("\ufeff \r\n"))
     try:
-        card = ModelCard(text)
+        return ModelCardData(**load_front_matter(block, "values")), page
     except Exception as error:  # of the YAML parser, or of the client, for results
         raise ConfigError(
             f"The front matter of README.md cannot be read: {error}. Correct what stands between "
             "its two lines '---', or remove the file."
         ) from error
-    return cast(ModelCardData, card.data), card.text
 
 
 def is_in_timm(model: Model) -> bool:

@@ -25,6 +25,8 @@ class WeightsFile:
         sha256: hash of the file; None is trust on first use.
         url: plain https source, for files that are on no hub.
         bundled: the file ships in the package, under `zoo/bundled/<repo>`.
+        pull_request: `refs/pr/4`, the hub's converter's, where `main` has no safetensors; if it has
+            some by now, these are taken.
         layout: whose tensor names and shapes the file has; None is the family's first.
     """
 
@@ -34,6 +36,7 @@ class WeightsFile:
     sha256: str | None = None
     url: str | None = None
     bundled: bool = False
+    pull_request: str | None = None
     layout: str | None = None
 
 

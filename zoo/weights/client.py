@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ from zoo.weights.waiting import (
 
 T = TypeVar("T")
 
+_MOST_PULL_REQUESTS = 100  # of one author
 _HIGHER_LIMITS = "With a token the limits are higher (HF_TOKEN, `hf auth login`)."
 
 
@@ -57,6 +59,16 @@ class Listing:
 
     commit: str
     files: Mapping[str, RemoteFile]
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request as the hub describes it; `status` is `draft`, `open`, `closed` or `merged`."""
+
+    number: int
+    title: str
+    author: str
+    status: str
 
 
 class Client:
@@ -97,6 +109,26 @@ class Client:
             for file in info.siblings or ()
         }
         return Listing(info.sha, files)
+
+    def pull_requests(self, author: str) -> list[PullRequest]:
+        """The open pull requests of an author; none on a hub that does not list them."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint.url, token=self.endpoint.token())
+        kind: Any = {"discussion_type": "pull_request", "discussion_status": "open"}
+
+        def ask() -> list[PullRequest]:
+            found = api.get_repo_discussions(self.repo, author=author, **kind)
+            try:
+                return [
+                    PullRequest(int(d.num), str(d.title), str(d.author), str(d.status))
+                    for d in islice(found, _MOST_PULL_REQUESTS)
+                    if d.is_pull_request
+                ]
+            except (LookupError, AttributeError, TypeError, json.JSONDecodeError):
+                return []
+
+        return self._ask(f"The list of pull requests of {self.repo}", ask)
 
     def download(self, commit: str, name: str) -> Path:
         """Fetch one file at a commit into the cache. Its content is not checked here."""

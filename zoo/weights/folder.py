@@ -24,10 +24,13 @@ class Files(Protocol):
     Attributes:
         origin: the repo (`org/name`) or the folder's path.
         commit: the commit that every file comes from; None for a folder on a disk.
+        pull_request: the name of the pull request that the commit is of, where that was not asked
+            for by name; None anywhere else.
     """
 
     origin: str
     commit: str | None
+    pull_request: str | None
 
     def file(self, name: str, *, required: bool = True, sha256: str | None = None) -> Path | None:
         """The path of a file, fetched and verified; None where an optional one does not exist.
@@ -67,6 +70,7 @@ class LocalFolder:
     """
 
     commit: str | None = None
+    pull_request: str | None = None
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).expanduser()
@@ -106,11 +110,20 @@ def is_weights(name: str) -> bool:
 
 
 def find_weights(
-    files: Files, names: Callable[[], Iterable[str]], name: str | None, sha256: str | None
+    files: Files,
+    names: Callable[[], Iterable[str]],
+    name: str | None,
+    sha256: str | None,
+    advice: str = "",
 ) -> list[Path]:
-    """What `Files.weights` does, for a folder whose files `names` lists when it is needed."""
+    """What `Files.weights` does, for a folder whose files `names` lists when it is needed.
+
+    `advice` ends what is said where there are weights in other formats alone.
+    """
+    if name == WEIGHTS and not sha256 and files.file(name, required=False) is None:
+        name = None  # it may be in shards
     if name is None:
-        name = _choose(files.origin, list(names()))
+        name = _choose(files.origin, list(names()), advice)
     elif name.endswith(_NOT_READ):
         raise FileFormatError(_not_safetensors(files.origin, [name]))
     path = files.file(name, sha256=sha256)
@@ -122,12 +135,12 @@ def find_weights(
     return [shard for shard in shards if shard is not None]
 
 
-def _choose(origin: str, names: list[str]) -> str:
+def _choose(origin: str, names: list[str], advice: str) -> str:
     for candidate in _CANDIDATES:
         if candidate in names:
             return candidate
     if others := [name for name in names if name.endswith(_NOT_READ)]:
-        raise FileFormatError(_not_safetensors(origin, others))
+        raise FileFormatError(_not_safetensors(origin, others) + advice)
     raise NotFoundError(missing(WEIGHTS, origin, names))
 
 

@@ -94,4 +94,5 @@ def _weights(card: ModelCard) -> Iterator[tuple[str, object]]:
     origin = "in the package" if where.bundled else where.url or where.repo
     file = "" if where.url else f"{where.file}, "
     yield "Weights", file + str(origin) + (f"@{where.revision}" if where.revision else "")
+    yield "  pull request", where.pull_request
     yield "  sha256", where.sha256
