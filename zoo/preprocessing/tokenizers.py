@@ -174,10 +174,9 @@ def add_tokens(
         extra: further special ones.
 
     Returns:
-        Whether there was anything to add.
+        Whether that changed anything.
     """
-    present = {repr(one) for one in tokenizer.get_added_tokens_decoder().values()}
-    new: list[str | AddedToken] = [one for one in added if repr(one) not in present]
+    new: list[str | AddedToken] = list(added)
     known = {one.content for one in tokenizer.get_added_tokens_decoder().values()}
     known.update(map(_content, new))
     for one in (*special, *extra):
@@ -187,8 +186,10 @@ def add_tokens(
     tokens = [token(one, special=True) if isinstance(one, str) else one for one in new]
     for one in tokens:
         one.special = one.special or one.content in names
+    before = tokenizer.get_added_tokens_decoder()
     tokenizer.add_tokens(tokens)
-    return bool(tokens)
+    after = tokenizer.get_added_tokens_decoder()
+    return {k: repr(one) for k, one in before.items()} != {k: repr(one) for k, one in after.items()}
 
 
 def _content(one: str | AddedToken) -> str:

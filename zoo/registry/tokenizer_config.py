@@ -93,11 +93,12 @@ def _written(texts: Mapping[str, Any]) -> dict[str, str]:
 
 def _special(found: Made | None, kind: TokenizerClass, usual: TokenizerClass) -> dict[str, str]:
     """The special tokens by our names; what a generic class leaves open is as usual for the
-    model, as far as the tokenizer has it as a token of its own."""
+    model, as far as the tokenizer has it as a special one."""
     special = dict(kind.special if found is None else found.special)
     if found is not None and kind.model is None:
-        added = {one.content for one in found.tokenizer.get_added_tokens_decoder().values()}
-        special = {k: one for k, one in usual.special.items() if one in added} | special
+        added = found.tokenizer.get_added_tokens_decoder().values()
+        texts = {one.content for one in added if one.special}
+        special = {k: one for k, one in usual.special.items() if one in texts} | special
     named = {name: special.get(f"{name}_token") for name in TOKENS}
     return {name: token for name, token in named.items() if token is not None}
 

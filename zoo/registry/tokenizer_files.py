@@ -25,6 +25,7 @@ Read = Callable[[str], str | None]  # the content of a file, None where there is
 _MOST = 1 << 27  # characters of the largest file; the largest vocabularies known take a third
 
 WHOLE = "tokenizer.json"
+SETTINGS, SPECIAL_MAP = "tokenizer_config.json", "special_tokens_map.json"
 # Names of special tokens, in the order in which those that have no id yet get one.
 SPECIAL = tuple(f"{n}_token" for n in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 _EXTRA, _OLD_EXTRA = "extra_special_tokens", "additional_special_tokens"
@@ -92,7 +93,7 @@ class Files:
 def settings_of(files: Files) -> dict[str, Any]:
     """What `tokenizer_config.json` says, and above it `special_tokens_map.json`, which counts where
     the former lists no `added_tokens_decoder`."""
-    settings = files.json("tokenizer_config.json")
+    settings = files.json(SETTINGS)
     if _DECODER in settings:
         return settings
     stated = {
@@ -100,12 +101,13 @@ def settings_of(files: Files) -> dict[str, Any]:
         k: {"__type": "AddedToken", **v, "special": True}
         if isinstance(v, dict) and k != _EXTRA
         else v
-        for k, v in files.json("special_tokens_map.json").items()
+        for k, v in files.json(SPECIAL_MAP).items()
+        if not (_is_own(k) and isinstance(settings.get(k), str))
     }
     first = settings.get(_EXTRA) or settings.get(_OLD_EXTRA) or []
     if isinstance(more := stated.get(_EXTRA), list) and isinstance(first, list):
         stated[_EXTRA] = [*first, *(one for one in more if one not in first)]
-    if _EXTRA in settings or _OLD_EXTRA in settings:
+    if _lists_extra(settings):
         stated.pop(_OLD_EXTRA, None)
     return {**settings, **stated}
 
@@ -293,14 +295,24 @@ class _Making:
             for k, data in self.settings[_DECODER].items():
                 found[int(k)] = tokenizers.token(data)
         else:
-            special = {*map(_content, filter(None, map(self.settings.get, SPECIAL)))}
-            special |= {*map(_content, self._stated_extra())}
+            special = self._special_by_text()
             for content, k in self.files.json("added_tokens.json").items():
                 flags = {"normalized": content not in special, "special": content in special}
                 found[int(k)] = tokenizers.token(content, **flags)
             for data in self.whole.get("added_tokens") or ():
                 found[int(data["id"])] = tokenizers.token(data)
         return [found[k] for k in sorted(found)]
+
+    def _special_by_text(self) -> set[str]:
+        """The texts of special tokens, as far as transformers knows them when it comes to
+        `added_tokens.json`: an object in `tokenizer_config.json` is no token yet."""
+        own, stated = (self.files.json(name) for name in (SETTINGS, SPECIAL_MAP))
+        extra = own.get(_EXTRA) or own.get(_OLD_EXTRA) or ()
+        texts = [own.get(name) for name in SPECIAL if name not in stated]
+        texts += extra if isinstance(extra, list) else ()
+        tokens = [stated.get(name) for name in SPECIAL]
+        tokens += more if isinstance(more := stated.get(_EXTRA), list) else ()
+        return {one for one in texts if isinstance(one, str)} | {*map(_content, tokens)}
 
     def _named(self, added: Mapping[str, AddedToken]) -> dict[str, Token | None]:
         """The special tokens by name, None where the files say that there is none."""
@@ -325,7 +337,7 @@ class _Making:
         own = {
             name: value
             for name, value in self.settings.items()
-            if name.endswith("_token") and name not in SPECIAL and _is_token(value)
+            if _is_own(name) and _is_token(value)
         }
         own |= extra if isinstance(extra, dict) else {}
         own = own or self.settings.get(_OWN) or {}
@@ -334,16 +346,15 @@ class _Making:
             for name, value in own.items()
         }
 
-    def _stated_extra(self) -> list[Any]:
-        extra = self.settings.get(_EXTRA) or self.settings.get(_OLD_EXTRA) or ()
-        return [] if isinstance(extra, dict) else list(extra)
-
     def _extra(self) -> list[Token]:
-        if _EXTRA not in self.settings and _OLD_EXTRA not in self.settings:
-            return list(self.kind.extra)
+        listed = self.settings.get(_EXTRA)
+        if not listed or isinstance(listed, dict):
+            listed = self.settings.get(_OLD_EXTRA)
+            if listed is None and not _lists_extra(self.settings):
+                listed = self.kind.extra
         return [
             tokenizers.token(one, special=True) if isinstance(one, dict) else one
-            for one in self._stated_extra()
+            for one in listed or ()
         ]
 
     # ------------------------------------------------------------ what stands around a text
@@ -406,6 +417,20 @@ def _content(one: Any) -> str:
     if isinstance(one, Mapping):
         one = one.get("content")
     return one if isinstance(one, str) else str(getattr(one, "content", one))
+
+
+def _lists_extra(settings: Mapping[str, Any]) -> bool:
+    """Whether settings say under their newer name which further special tokens there are, which
+    they do under the older one where the newer one says nothing."""
+    listed = settings.get(_EXTRA)
+    return bool(_OLD_EXTRA in settings and not listed) or (
+        _EXTRA in settings and not isinstance(listed, dict)
+    )
+
+
+def _is_own(name: str) -> bool:
+    """Whether a setting is a special token under a name that only this model has."""
+    return name.endswith("_token") and name not in SPECIAL
 
 
 def _is_token(value: Any) -> bool:
