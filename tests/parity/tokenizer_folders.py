@@ -23,10 +23,10 @@ TEXTS = [
     "日本語のテキスト 中文字符 한국어",
     "control \x00 \x07 \x7f \u200b \ufeff \u00ad no\u00a0break \u2028 line",
     "[MASK] <mask> [CLS] </s> <|endoftext|> <s> [NEW] inside[MASK]words<mask>",
-    "the ver cat,ver VER <ent> x <ent>y it's n't do n't a . b ? ' quoted '",
+    "the ver cat,ver QED <ent> x <ent>y it's n't do n't a . b ? ' quoted '",
     "\ufb01 ligature \u2460 \uff12\uff13 \u2167",
 ]
-NEW = ["[NEW]", "ver", "<ent>", "VER", "cat", "the", "<s>", "[PAD]", "<unk>"]
+NEW = ["[NEW]", "ver", "<ent>", "QED", "cat", "the", "<s>", "[PAD]", "<unk>"]
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"]
 CLASSES = [
@@ -124,6 +124,10 @@ def draw(seed: int, folder: Path) -> tuple[str, dict[str, Any]]:
         files["added_tokens.json"] = dict(zip(rng.sample(NEW, rng.randrange(5)), ids, strict=False))
     if model == "Unigram" or rng.random() < 0.6:
         files["tokenizer.json"] = _whole(rng, model)
+        # What two files list under two ids, the library holds twice until it is saved.
+        listed = {one["content"] for one in files["tokenizer.json"]["added_tokens"]}
+        added = files.get("added_tokens.json", {})
+        files["added_tokens.json"] = {k: v for k, v in added.items() if k not in listed}
     elif model == "WordPiece":
         (folder / "vocab.txt").write_text("\n".join(word_pieces()) + "\n", encoding="utf-8")
     else:

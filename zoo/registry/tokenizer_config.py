@@ -54,7 +54,8 @@ def text_spec(
         said = str(error)
         raise ConfigError(said if said.startswith(origin) else f"{origin}: {said}") from None
     stops = _stop_ids(files, {"eos_token_id": _STOPS.get(model_type)} | dict(config))
-    pad = _pad_id(found, fields)
+    special = _special(found, kind, OF_TYPE[model_type])
+    pad = _pad_id(found, special, fields)
     sides = dict.fromkeys(_SIDES, "right") | dict(found.sides if found else {})
     return TextSpec(
         tokenizer=found.text if found else None,
@@ -65,7 +66,7 @@ def text_spec(
         max_length=min(_stated_length(settings, origin), max_length(fields)),
         **{name: settings.get(name, side) for name, side in sides.items()},
         padding_idx=next((k for k in (pad, *stops) if k is not None), 0),
-        special=_special(found, kind, OF_TYPE[model_type]),
+        special=special,
         stop_ids=stops,
         split_special=bool(settings.get("split_special_tokens")),
         clean_up=found is not None and _cleans_up(found, settings),
@@ -103,10 +104,12 @@ def _special(found: Made | None, kind: TokenizerClass, usual: TokenizerClass) ->
     return {name: token for name, token in named.items() if token is not None}
 
 
-def _pad_id(found: Made | None, fields: Mapping[str, Any]) -> int | None:
+def _pad_id(
+    found: Made | None, special: Mapping[str, str], fields: Mapping[str, Any]
+) -> int | None:
     """The id that fills up texts, if it has a row in the network's table: nothing reads it."""
-    if found is not None and (token := found.special.get("pad_token")) is not None:
-        k = found.tokenizer.token_to_id(token)
+    if found is not None and "pad" in special:
+        k = found.tokenizer.token_to_id(special["pad"])
         if k is not None and k < fields["vocab_size"]:
             return k
     return fields.get("padding_idx")

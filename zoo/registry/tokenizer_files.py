@@ -105,10 +105,13 @@ def settings_of(files: Files) -> dict[str, Any]:
         if not (_is_own(k) and isinstance(settings.get(k), str))
     }
     first = settings.get(_EXTRA) or settings.get(_OLD_EXTRA) or []
-    if isinstance(more := stated.get(_EXTRA), list) and isinstance(first, list):
+    more = stated.get(_EXTRA)
+    if isinstance(more, list) and isinstance(first, list):
         stated[_EXTRA] = [*first, *(one for one in more if one not in first)]
     if _lists_extra(settings):
         stated.pop(_OLD_EXTRA, None)
+    if isinstance(more, list) and isinstance(first, dict):  # names there, further ones here
+        stated |= {_EXTRA: first, _OLD_EXTRA: more}
     return {**settings, **stated}
 
 
