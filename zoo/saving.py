@@ -178,12 +178,16 @@ def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> No
 
 
 def write_weights(
-    tensors: Mapping[str, np.ndarray], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+    tensors: Mapping[str, np.ndarray],
+    folder: Path,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
     split = shards(tensors, max_shard_size)
+    metadata = {**(metadata or {}), "format": "pt"}
     for name, held in split.filename_to_tensors.items():
-        save_checkpoint(folder / name, {n: tensors[n] for n in held}, {"format": "pt"})
+        save_checkpoint(folder / name, {n: tensors[n] for n in held}, metadata)
     names = list(split.filename_to_tensors)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -276,7 +280,7 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
     weights = {k: np.asarray(v) for k, v in named_weights(model).items()}
     table = family.layouts[record.layout]
     written = {}
-    for name, array in table.export(weights).items():
+    for name, array in table.export(weights, record.tensor_names).items():
         dtype = record.other_dtypes.get(name, record.file_dtype)
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")

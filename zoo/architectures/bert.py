@@ -10,15 +10,17 @@ type `bert_layouts` maps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
 from zoo.architectures.bert_layouts import LAYOUTS, own_layout
+from zoo.architectures.text_heads import untied
 from zoo.errors import ConfigError
 from zoo.layers.activation import Activation, activation
 from zoo.layers.attention import Attention
@@ -332,12 +334,13 @@ HEADS: dict[str, Head] = {
 # ---------------------------------------------------------------- registration
 
 
-def suited(config: BertConfig, tensors: Collection[str]) -> BertConfig:
-    """transformers' configs do not tell whether a file has the pooler."""
+def suited(config: BertConfig, tensors: Mapping[str, np.ndarray]) -> BertConfig:
+    """transformers' configs do not tell whether a file has the pooler, and may call a head tied
+    that has values of its own."""
     absent = not any(name.endswith("pooler.dense.weight") for name in tensors)
     if config.head == "base" and absent:
         return dataclasses.replace(config, pooler=False)
-    return config
+    return untied(config, tensors, LAYOUTS.values())
 
 
 FAMILY = Architecture(

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
+from zoo.architectures.text_heads import TOKENS, untied
 from zoo.errors import ConfigError
 from zoo.layers.activation import activation
 from zoo.layers.attention import Attention
@@ -237,8 +238,9 @@ def _map(name: str, source: str) -> Rows:
 
 def _layout(prefix: str) -> WeightMap:
     layer = f"{prefix}h.*"
+    tokens = f"{prefix}wte.weight"
     rows = (
-        Row("embeddings.word_embeddings.embeddings", f"{prefix}wte.weight"),
+        Row(TOKENS, tokens, aliases=("lm_head.weight",), written=(tokens,)),
         Row("embeddings.position_embeddings.embeddings", f"{prefix}wpe.weight"),
         *norm_rows("blocks.*.norm1", f"{layer}.ln_1"),
         *_map("blocks.*.attn.qkv", f"{layer}.attn.c_attn"),
@@ -258,18 +260,21 @@ def _layout(prefix: str) -> WeightMap:
     return WeightMap(rows, ignore=(*(f"{prefix}{mask}" for mask in masks), *heads))
 
 
+LAYOUTS = {"gpt2": _layout("transformer."), "gpt2.bare": _layout("")}
+
 # ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="gpt2",
     config=GPT2Config,
     build=build,
-    layouts={"gpt2": _layout("transformer."), "gpt2.bare": _layout("")},
+    layouts=LAYOUTS,
     heads=("classifier", "token_classifier"),
     head_parts=("qa_outputs", "decoder"),
     embedding="head_drop",
     task=lambda config: task_of(vars(config)),
     tasks={k: own for k, own in TASKS.items() if own["head"] in HEADS and own.get("causal", True)},
     own_layout=lambda architecture, config: "gpt2.bare" if config.head == "base" else "gpt2",
+    suited=lambda config, tensors: untied(config, tensors, LAYOUTS.values()),
     groups=LayerGroups(patterns=(r"embeddings\.", r"blocks\.(\d+)\."), end=r"norm\."),
 )
