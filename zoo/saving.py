@@ -31,6 +31,7 @@ from zoo.registry.repo_config import (
     text_files,
     transformers_type,
 )
+from zoo.registry.sentence_config import folders_of
 from zoo.weights.files import save_checkpoint
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
         names.append(name)
-    for number, module in enumerate(modules, start=2):
-        names.append(f"{number}_Dense/model.safetensors")
+    folders = folders_of(model.record.card.config.get("modules") or ())
+    for number, module in modules.items():
+        names.append(f"{folders[number]}/model.safetensors")
         save_checkpoint(folder / names[-1], module, {"format": "pt"})
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
@@ -107,14 +109,14 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     return [*names, "README.md"]
 
 
-def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
-    """The tensors of the main file, and those of modules with a file of their own, in order."""
+def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, dict[int, dict]]:
+    """The tensors of the main file, and those of modules with a file of their own, by number."""
     whole = {k: v for k, v in tensors.items() if not k.startswith(f"{MODULE}.")}
-    modules: dict[str, dict[str, np.ndarray]] = {}
+    modules: dict[int, dict[str, np.ndarray]] = {}
     for name in sorted(tensors.keys() - whole.keys()):
         _, number, rest = name.split(".", 2)
-        modules.setdefault(number, {})[rest] = tensors[name]
-    return whole, [modules[number] for number in sorted(modules, key=int)]
+        modules.setdefault(int(number), {})[rest] = tensors[name]
+    return whole, modules
 
 
 def texts_of(model: Model) -> dict[str, str]:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from zoo.architectures.text_heads import TOKENS
+from zoo.architectures.text_heads import SENTENCE_ROWS, TOKENS
 from zoo.weights.mapping import (
     KERNEL,
     SAME,
@@ -172,7 +172,7 @@ def _table(
         *heads(norm),
         *linear_rows("token_classifier", "classifier"),
         *linear_rows("qa_outputs", "qa_outputs"),
-        *linear_rows("sentence_dense.*", "sentence_dense.*.linear"),
+        *SENTENCE_ROWS,
     )
     beside = "embeddings.position_embeddings.embeddings"
     return WeightMap(

@@ -42,13 +42,15 @@ class TextPreprocessor:
 
         Returns:
             int32 arrays `[n, t]` by name: `input_ids`, `attention_mask`, and `token_type_ids` where
-            the model takes them; shorter texts are padded.
+            the model takes them; shorter texts are padded. `pooling_mask` where there is a prompt
+            that does not count.
 
         Raises:
             InputError: no text, something else than text, text with half of a surrogate pair, or a
                 text that is too long where `truncate` is False; no tokenizer.
         """
-        return self.batch(self.encode(self.items(x), **options))
+        skip = self.uncounted(options.get("prompt", ""))
+        return self.batch(self.encode(self.items(x), **options), skip=skip)
 
     def items(self, x: Any) -> list[Text]:
         """The single texts of an input.
@@ -91,6 +93,8 @@ class TextPreprocessor:
         tokenizer = Tokenizer.from_str(self.spec.tokenizer)
         tokenizer.no_padding()
         tokenizer.no_truncation()
+        if self.spec.lower_case:
+            lower_cased(tokenizer)
         return tokenizer
 
     def encode(
@@ -150,19 +154,26 @@ class TextPreprocessor:
             )
 
     def batch(
-        self, encodings: Sequence[Encoding], *, side: str | None = None, multiple: int = 1
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        side: str | None = None,
+        multiple: int = 1,
+        skip: int = 0,
     ) -> dict[str, np.ndarray]:
         """Encoded texts as arrays `[n, t]`, padded to the longest one.
 
         Args:
             side: where texts are filled up; None is the tokenizer's side.
             multiple: the length becomes a multiple of this, as far as the model has places.
+            skip: tokens at the beginning of each text that are not pooled; see `uncounted`.
         """
         longest = max((len(encoding) for encoding in encodings), default=0)
         length = max(1, -(-longest // multiple) * multiple)
         length = max(longest, min(length, self.spec.max_length or length))
-        fill = {"input_ids": self.spec.padding_idx, "attention_mask": 0, "token_type_ids": 0}
-        arrays = {n: np.full((len(encodings), length), fill[n], np.int32) for n in self.spec.inputs}
+        fill = {"input_ids": self.spec.padding_idx}
+        names = (*self.spec.inputs, *(("pooling_mask",) if skip else ()))
+        arrays = {n: np.full((len(encodings), length), fill.get(n, 0), np.int32) for n in names}
         left = (side or self.spec.padding_side) == "left"
         for k, encoding in enumerate(encodings):
             count = len(encoding)
@@ -171,7 +182,18 @@ class TextPreprocessor:
             arrays["attention_mask"][k, place] = 1
             if "token_type_ids" in arrays:
                 arrays["token_type_ids"][k, place] = encoding.type_ids
+            if skip:
+                arrays["pooling_mask"][k, place.start or 0 : place.stop][skip:] = 1
         return arrays
+
+    def uncounted(self, prompt: str) -> int:
+        """How many tokens at the beginning of a text with this prompt do not count in its vector, by
+        sentence-transformers' reckoning: those of the prompt alone, without a last special one."""
+        if self.spec.include_prompt or not prompt:
+            return 0
+        (encoding,) = self.encode([prompt])
+        special = {self.tokenizer.token_to_id(token) for token in self.spec.special.values()}
+        return len(encoding) - (encoding.ids[-1] in special)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of token ids; `special`: with the tokens that have a meaning of their own."""
@@ -181,6 +203,16 @@ class TextPreprocessor:
         """The id of a special token by its name, such as `mask`."""
         token = self.spec.special.get(name)
         return None if token is None else self.tokenizer.token_to_id(token)
+
+
+def lower_cased(tokenizer: Tokenizer) -> None:
+    """Have a tokenizer put texts into lower case first, if it has no such step by itself."""
+    from tokenizers import normalizers
+
+    steps: Any = tokenizer.normalizer
+    steps = list(steps) if isinstance(steps, normalizers.Sequence) else [steps] if steps else []
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
 
 def _is_pair(x: Any) -> bool:

@@ -31,7 +31,11 @@ class TextSpec(Spec):
         special: tokens with a meaning of their own, by name: `unk`, `pad`, `cls`, `sep`, `mask`,
             `bos`, `eos`.
         stop_ids: tokens at which a language model has ended.
+        lower_case: whether texts are put into lower case first, before what the tokenizer does.
         prompts: texts to put before others, by name, and which of them is the usual one.
+        include_prompt: whether the tokens of a prompt count in the vector of a text.
+        similarity: how vectors of texts are compared, as sentence-transformers calls it, for those
+            who save the model.
 
     Raises:
         ConfigError: a value that no text can be prepared with.
@@ -49,8 +53,11 @@ class TextSpec(Spec):
     padding_idx: int = 0
     special: Mapping[str, str] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
+    lower_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    include_prompt: bool = True
+    similarity: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "stop_ids"):
