@@ -187,8 +187,8 @@ class TextPreprocessor:
         return arrays
 
     def uncounted(self, prompt: str) -> int:
-        """How many tokens at the beginning of a text with this prompt do not count in its vector, by
-        sentence-transformers' reckoning: those of the prompt alone, without a last special one."""
+        """How many tokens at the beginning of texts with this prompt do not count in their vectors:
+        those of the prompt alone without a last special one, as sentence-transformers reckons."""
         if self.spec.include_prompt or not prompt:
             return 0
         (encoding,) = self.encode([prompt])
@@ -209,8 +209,9 @@ def lower_cased(tokenizer: Tokenizer) -> None:
     """Have a tokenizer put texts into lower case first, if it has no such step by itself."""
     from tokenizers import normalizers
 
-    steps: Any = tokenizer.normalizer
-    steps = list(steps) if isinstance(steps, normalizers.Sequence) else [steps] if steps else []
+    normalizer: Any = tokenizer.normalizer
+    several = type(normalizer) is normalizers.Sequence
+    steps = list(normalizer) if several else [normalizer] if normalizer else []
     if not any(isinstance(step, normalizers.Lowercase) for step in steps):
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
