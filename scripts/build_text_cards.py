@@ -447,8 +447,8 @@ def card(row: Row) -> dict[str, Any]:
     found, spec = described(row.type, {"architectures": [row.model], **row.keys}, row.name)
     fields = found.fields
     if row.pooling is not None:
-        one = {"head": "sentence", "pooling": (row.pooling,), "pooling_dense": ()}
-        fields = {**fields, **one, "normalize": row.normalize}
+        modules = (("Normalize",),) if row.normalize else ()
+        fields = {**fields, "head": "sentence", "pooling": (row.pooling,), "modules": modules}
     if row.max_length is not None:
         spec = dataclasses.replace(spec, max_length=row.max_length)
     base = architecture(row.type)["config"]

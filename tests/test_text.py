@@ -15,6 +15,7 @@ from synthetic_texts import MINILM, WORDS, bert
 
 import zoo
 from zoo.errors import ConfigError, InputError, OptionError, TaskError, WeightsError
+from zoo.layers.building import named_weights
 from zoo.preprocessing.text import TruncationWarning
 
 LABELS = ["good", "bad", "odd"]
@@ -308,7 +309,7 @@ def test_entities_are_spans_of_characters(base):
 def test_answers_lie_in_the_text(base):
     model = shaken(zoo.load(base, task="question-answering"))
     context = "ada lived in london. the cat sat on the mat. " * 4
-    answers = model.answer("where?", context, top=3, window=24, stride=6)
+    answers = model.answer("where?", context, top=3, no_answer=False, window=24, stride=6)
     assert 1 <= len(answers) <= 3
     for answer in answers:
         assert context[answer.start : answer.end] == answer.text != ""
@@ -320,6 +321,53 @@ def test_answers_lie_in_the_text(base):
             model.answer(question, text)
     with pytest.raises(InputError, match="leaves no room in 8"):
         model.answer("where who a the cat dog?", context, window=8)
+
+
+def windows(model, question, context, window, stride):
+    """Start and end probabilities of each window's tokens, of which `[CLS]` and those of the text
+    have some, and the places of the tokens."""
+    found = []
+    for encoding in model.task._windows(question, context, window, stride):
+        ids = {"input_ids": [encoding.ids], "token_type_ids": [encoding.type_ids]}
+        logits = model({k: np.array(v) for k, v in ids.items()}).numpy()[0].astype(np.float64)
+        counted = np.array([part == 1 for part in encoding.sequence_ids])
+        counted[0] = True
+        exponents = np.exp(logits - logits.max(0)) * counted[:, None]
+        found.append((exponents / exponents.sum(0), encoding.offsets))
+    return found
+
+
+@pytest.mark.parametrize("none", [-6.0, 0.0, 6.0])
+def test_no_answer_counts_and_can_be_the_answer(base, none):
+    """A score is p(start) p(end) over `[CLS]` and the text; that of no answer the least of all
+    windows."""
+    model = shaken(zoo.load(base, task="question-answering"))
+    question, context = "who sat?", "ada lived in london. the cat sat on the mat. " * 3
+    table = named_weights(model)["embeddings.word_embeddings.embeddings"]
+    direction = named_weights(model)["qa_outputs.kernel"].numpy().sum(1)
+    shift = np.zeros(table.shape, "float32")
+    shift[2] = none * direction
+    table.assign(table + shift)  # of [CLS], which then says more or less of no answer
+    scores, nothing = {}, []
+    for p, offsets in windows(model, question, context, 24, 6):
+        nothing.append(p[0, 0] * p[0, 1])
+        for k, (begin, _) in enumerate(offsets):
+            for last in range(k, min(k + 15, len(offsets))):
+                if p[k, 0] and p[last, 1] and k:
+                    span = (begin, offsets[last][1])
+                    scores[span] = max(scores.get(span, 0), p[k, 0] * p[last, 1])
+    best = max(scores, key=scores.get)
+    (part,) = model.answer(question, context, no_answer=False, window=24, stride=6)
+    assert (part.start, part.end) == best
+    assert part.score == pytest.approx(scores[best], rel=1e-3)
+    first, *_ = model.answer(question, context, top=5, window=24, stride=6)
+    if min(nothing) > scores[best]:
+        assert (first.text, first.start, first.end) == ("", 0, 0)
+        assert first.score == pytest.approx(min(nothing), rel=1e-3)
+    else:
+        assert first == part
+    empty = [a for a in model.answer(question, context, top=99, window=24, stride=6) if not a.text]
+    assert [a.score for a in empty] == pytest.approx([min(nothing)], rel=1e-3)
 
 
 def test_fill(base):

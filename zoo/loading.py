@@ -148,6 +148,7 @@ def assemble(
         shapes,
         **leeway,
         hints=family.hints,
+        aliases=checkpoint.aliases,
         origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
     )
     initialize(model, resolution.values, checkpoint.release)
@@ -155,7 +156,7 @@ def assemble(
     if family.tasks and record.task != card.task and family.own_layout is not None:
         # a network of another class than the file's; what the file had beside it is not its own
         layout = family.own_layout(card.architecture, config) or layout
-        record = dataclasses.replace(record, other_dtypes={}, constants=None)
+        record = dataclasses.replace(record, other_dtypes={}, constants=None, tensor_names={})
     model.attach(dataclasses.replace(record, layout=layout))
     return model
 
@@ -203,10 +204,13 @@ def _uninitialized(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, Any]:
     """The model of a card with a caller's wishes, its weights without values, and its config."""
-    config = configure(card, family, wishes, others=LOAD_OPTIONS)
+    config = stated = configure(card, family, wishes, others=LOAD_OPTIONS)
     if family.suited is not None and checkpoint is not None:
         config = family.suited(config, checkpoint)
+    changed = {k: v for k, v in vars(config).items() if v != getattr(stated, k)}
+    notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
     record = recorded(card, family, config, wishes)
+    record = dataclasses.replace(record, report=LoadReport(notes=notes))
     with dtype_scope(policy):
         model = build_uninitialized(lambda: _model(record, family, config, wishes))
     return model, config
@@ -296,6 +300,8 @@ def _loaded(
 ) -> Record:
     """The record with what a save needs from the file, and with the report."""
     dtype = _main_dtype(checkpoint)
+    names = resolution.names.items()
+    notes = (f"the tensor of {s} is in the file as {' and '.join(held)}" for s, held in names)
     report = LoadReport(
         source=files.origin if files is not None else str(paths[0]),
         commit=files.commit if files is not None else None,
@@ -305,6 +311,7 @@ def _loaded(
         fresh=resolution.fresh,
         ignored=resolution.ignored,
         adapted=resolution.adapted,
+        notes=(*record.report.notes, *notes),
         dtype=dtype,
     )
     held = [name for name in checkpoint if name not in resolution.constants]
@@ -314,6 +321,7 @@ def _loaded(
         file_dtype=dtype,
         other_dtypes={k: d for k, d in dtypes.items() if d != dtype},
         constants={k: np.array(v) for k, v in resolution.constants.items()},
+        tensor_names=resolution.names,
         report=report,
     )
 

@@ -35,6 +35,7 @@ class LoadReport:
         fresh: weights that hold fresh random values.
         ignored: tensors of the files that were not used.
         adapted: weights that were fitted to another number of input channels.
+        notes: what the files have otherwise than their config says or such files usually do.
         dtype: dtype of the files' tensors.
     """
 
@@ -45,6 +46,7 @@ class LoadReport:
     fresh: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     dtype: str | None = None
     pull_request: str | None = None
 
@@ -57,6 +59,7 @@ class LoadReport:
             if names := getattr(self, title):
                 shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))
                 lines.append(f"{title}: {shown}")
+        lines.extend(f"note: {note}" for note in self.notes)
         return "\n".join(lines)
 
 
@@ -73,6 +76,7 @@ class Record:
         file_dtype: dtype that a save writes.
         other_dtypes: tensors of the file that have another dtype.
         constants: tensors of the file that no weight holds.
+        tensor_names: the names of the file's tensors that can have several; see `Resolution`.
         report: what the load did.
     """
 
@@ -84,6 +88,7 @@ class Record:
     file_dtype: str = "float32"
     other_dtypes: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] | None = None
+    tensor_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     report: LoadReport = LoadReport()
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +102,7 @@ class Record:
             "features": self.features and [dataclasses.asdict(f) for f in self.features],
             "report": dataclasses.asdict(self.report),
             "other_dtypes": dict(self.other_dtypes),
+            "tensor_names": {k: list(names) for k, names in self.tensor_names.items()},
         }
 
     @classmethod

@@ -15,6 +15,7 @@ from zoo.errors import (
     AccessError,
     ConfigError,
     DownloadError,
+    FileFormatError,
     HandleError,
     NotFoundError,
     UnknownNameError,
@@ -26,13 +27,13 @@ from zoo.registry.repo_config import card_from_config
 from zoo.registry.transformers_text import TEXT
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
-from zoo.weights.folder import WEIGHTS, Files, LocalFolder
+from zoo.weights.folder import WEIGHTS, Files, LocalFolder, not_safetensors
 from zoo.weights.handle import Handle, Source, parse_handle
 from zoo.weights.https import fetch_url
 from zoo.weights.hub import Repository, open_repository
 from zoo.weights.lockfile import LockedFile
 
-MODULE = "sentence_dense"  # begins the names of the tensors of modules
+MODULE = "sentence_module"  # begins the names of the tensors of modules
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -216,15 +217,31 @@ def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
 def module_files(card: ModelCard, files: Files | None) -> dict[Path, str]:
     """Weights in files of their own, such as the dense layers of sentence-transformers: what the
     names of their tensors begin with, by file."""
-    if files is None or not card.config.get("pooling_dense"):
+    kinds = [kind for kind, *_ in card.config.get("modules") or ()]
+    if files is None or not set(kinds) & set(sentence_config.WEIGHTED):
         return {}
-    modules = sentence_config.read(functools.partial(read_text, files), origin=files.origin)
+    read = functools.partial(read_text, files)
+    modules = sentence_config.read(read, origin=files.origin, strict=False)
     found = {}
-    for k, folder in enumerate(modules.folders if modules else ()):
-        path = files.file(f"{folder}/{WEIGHTS}")
-        assert path is not None
-        found[path] = f"{MODULE}.{k}."
+    for k, (kind, folder) in enumerate(zip(kinds, modules.folders if modules else (), strict=True)):
+        if kind in sentence_config.WEIGHTED:
+            found[module_weights(files, folder)] = f"{MODULE}.{k}."
     return found
+
+
+def module_weights(files: Files, folder: str) -> Path:
+    """The weights of a module in a folder of its own.
+
+    Raises:
+        FileFormatError: there are only some in another format.
+        NotFoundError: there are none.
+    """
+    path = files.file(f"{folder}/{WEIGHTS}", required=False)
+    if path is None and files.file(f"{folder}/pytorch_model.bin", required=False) is not None:
+        raise FileFormatError(not_safetensors(f"{files.origin}/{folder}", ["pytorch_model.bin"]))
+    path = path or files.file(f"{folder}/{WEIGHTS}")
+    assert path is not None
+    return path
 
 
 def _preprocessor(files: Files, config: Any) -> Any:

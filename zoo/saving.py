@@ -31,6 +31,7 @@ from zoo.registry.repo_config import (
     text_files,
     transformers_type,
 )
+from zoo.registry.sentence_config import folders_of
 from zoo.weights.files import MAX_SHARD_SIZE, save_checkpoint
 
 if TYPE_CHECKING:
@@ -97,8 +98,9 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
         names.append(name)
-    for number, module in enumerate(modules, start=2):
-        names.append(f"{number}_Dense/model.safetensors")
+    folders = folders_of(model.record.card.config.get("modules") or ())
+    for number, module in modules.items():
+        names.append(f"{folders[number]}/model.safetensors")
         save_checkpoint(folder / names[-1], module, {"format": "pt"})
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
@@ -106,14 +108,14 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     return [*names, "README.md"]
 
 
-def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
-    """The tensors of the main file, and those of modules with a file of their own, in order."""
+def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, dict[int, dict]]:
+    """The tensors of the main file, and those of modules with a file of their own, by number."""
     whole = {k: v for k, v in tensors.items() if not k.startswith(f"{MODULE}.")}
-    modules: dict[str, dict[str, np.ndarray]] = {}
+    modules: dict[int, dict[str, np.ndarray]] = {}
     for name in sorted(tensors.keys() - whole.keys()):
         _, number, rest = name.split(".", 2)
-        modules.setdefault(number, {})[rest] = tensors[name]
-    return whole, [modules[number] for number in sorted(modules, key=int)]
+        modules.setdefault(int(number), {})[rest] = tensors[name]
+    return whole, modules
 
 
 def texts_of(model: Model) -> dict[str, str]:
@@ -177,12 +179,16 @@ def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> No
 
 
 def write_weights(
-    tensors: Mapping[str, np.ndarray], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+    tensors: Mapping[str, np.ndarray],
+    folder: Path,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
     split = shards(tensors, max_shard_size)
+    metadata = {**(metadata or {}), "format": "pt"}
     for name, held in split.filename_to_tensors.items():
-        save_checkpoint(folder / name, {n: tensors[n] for n in held}, {"format": "pt"})
+        save_checkpoint(folder / name, {n: tensors[n] for n in held}, metadata)
     names = list(split.filename_to_tensors)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -275,7 +281,7 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
     weights = {k: np.asarray(v) for k, v in named_weights(model).items()}
     table = family.layouts[record.layout]
     written = {}
-    for name, array in table.export(weights).items():
+    for name, array in table.export(weights, record.tensor_names).items():
         dtype = record.other_dtypes.get(name, record.file_dtype)
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
 from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
 from zoo.layers.recurrent import LSTM
-from zoo.weights.mapping import KERNEL, Arrays, Operation, Row, WeightMap
+from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,21 +101,6 @@ def locked_dropout(x: Any, rate: float, name: str) -> Any:
 # ---------------------------------------------------------------- weights and registration
 
 
-def _one_of(arrays: Arrays) -> Arrays:
-    """The one matrix that a file holds several times."""
-    if any(not np.array_equal(arrays[0], other) for other in arrays[1:]):
-        raise ConfigError(
-            "The file has a decoder of its own, not the embedding's matrix. Load it with "
-            "tie_weights=False."
-        )
-    return arrays[:1]
-
-
-def tied(count: int) -> Operation:
-    """A weight that stands `count` times in the file."""
-    return Operation(f"tied {count}", _one_of, lambda arrays: arrays * count)
-
-
 def _layout(encoder: str, decoder: str, raw: str, *copies: str) -> WeightMap:
     """A table of one library's names.
 
@@ -126,18 +110,19 @@ def _layout(encoder: str, decoder: str, raw: str, *copies: str) -> WeightMap:
         copies: other names of the embedding's matrix.
     """
     rnn, matrix = f"{encoder}rnns.*.module", f"{encoder}encoder.weight"
-    everywhere = (matrix, *copies, f"{decoder}decoder.weight")
+    last, dropped = f"{decoder}decoder.weight", f"{rnn}.weight_hh_l0"
+    inputs = (matrix, *copies)
     rows = (
-        Row("encoder.tied_embeddings", everywhere, tied(len(everywhere))),
-        Row("encoder.embeddings", everywhere[:-1], tied(len(everywhere) - 1)),
-        Row("rnns.*.weight_hh_l0", raw),
+        Row("encoder.tied_embeddings", matrix, aliases=(*copies, last), written=(*inputs, last)),
+        Row("encoder.embeddings", matrix, aliases=copies, written=inputs),
+        Row("rnns.*.weight_hh_l0", raw, aliases=(dropped,), written=(raw,)),
         Row("rnns.*.weight_ih_l0", f"{rnn}.weight_ih_l0"),
         Row("rnns.*.bias_*", f"{rnn}.bias_*"),
         Row("decoder.kernel", f"{decoder}decoder.weight", KERNEL),
         Row("decoder.bias", f"{decoder}decoder.bias"),
     )
     # what some versions save beside the raw weights: the same after one draw of dropout
-    return WeightMap(rows, ignore=(f"{rnn}.weight_hh_l0",))
+    return WeightMap(rows, ignore=(dropped,))
 
 
 FAMILY = Architecture(
@@ -148,6 +133,10 @@ FAMILY = Architecture(
         "awd_lstm": _layout("", "", "rnns.*.weight_hh_l0_raw"),
         "salesforce": _layout("", "", "rnns.*.module.weight_hh_l0_raw"),
         "fastai": _layout("0.", "1.", "0.rnns.*.weight_hh_l0_raw", "0.encoder_dp.emb.weight"),
+    },
+    hints={
+        "encoder.tied_embeddings": "Load a decoder of its own, which is not the embedding's "
+        "matrix, with tie_weights=False."
     },
     groups=LayerGroups(patterns=(r"encoder\.", r"rnns\.(\d+)\.")),
 )

@@ -96,7 +96,8 @@ class Architecture:
         sizes: options that change what a file's weights have to fit.
         resize: how weights fit these, by name, for the config as asked for and the card's own.
         own_layout: the layout of an architecture that is none of the first layout's library.
-        suited: the config of a file with these tensors, for what configs do not tell.
+        suited: the config of a file with these tensors, for what its config does not tell, or tells
+            otherwise than the file has it.
         hints: what to do about a weight that does not fit, by name.
         groups: the order of the layers, for fine-tuning; without it all weights are one group.
     """
@@ -118,7 +119,7 @@ class Architecture:
     sizes: tuple[str, ...] = ()
     resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
     own_layout: Callable[[str, Any], str | None] | None = None
-    suited: Callable[[Any, Collection[str]], Any] | None = None
+    suited: Callable[[Any, Mapping[str, np.ndarray]], Any] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
     groups: LayerGroups = LayerGroups()
 
@@ -185,7 +186,8 @@ class Architecture:
             matches = self.layouts[layout].matches(weights)
         except WeightsError:  # the layout has no names for such a network
             return False
-        return all(source in tensors for match in matches for source in match.sources)
+        taken = {source for match in matches for source in match.sources}
+        return all(s in tensors for match in matches for s in match.read_as(tensors, taken))
 
 
 def frozen(value: Any) -> Any:

@@ -47,13 +47,15 @@ class TextPreprocessor:
 
         Returns:
             int32 arrays `[n, t]` by name: `input_ids`, `attention_mask`, and `token_type_ids` where
-            the model takes them; shorter texts are padded.
+            the model takes them; shorter texts are padded. `pooling_mask` where there is a prompt
+            that does not count.
 
         Raises:
             InputError: no text, something else than text, text with half of a surrogate pair, or a
                 text that is too long where `truncate` is False; no tokenizer.
         """
-        return self.batch(self.encode(self.items(x), **options))
+        skip = self.uncounted(options.get("prompt", ""))
+        return self.batch(self.encode(self.items(x), **options), skip=skip)
 
     def items(self, x: Any) -> list[Text]:
         """The single texts of an input.
@@ -96,6 +98,8 @@ class TextPreprocessor:
         with library("the model's tokenizer cannot be read"):
             tokenizer = read(self.spec.tokenizer)
             tokenizer.encode_special_tokens = self.spec.split_special
+            if self.spec.lower_case:
+                lower_cased(tokenizer)
         return tokenizer
 
     def encode(
@@ -154,19 +158,26 @@ class TextPreprocessor:
             )
 
     def batch(
-        self, encodings: Sequence[Encoding], *, side: str | None = None, multiple: int = 1
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        side: str | None = None,
+        multiple: int = 1,
+        skip: int = 0,
     ) -> dict[str, np.ndarray]:
         """Encoded texts as arrays `[n, t]`, padded to the longest one.
 
         Args:
             side: where texts are filled up; None is the tokenizer's side.
             multiple: the length becomes a multiple of this, as far as the model has places.
+            skip: tokens at the beginning of each text that are not pooled; see `uncounted`.
         """
         longest = max((len(encoding) for encoding in encodings), default=0)
         length = max(1, -(-longest // multiple) * multiple)
         length = max(longest, min(length, self.spec.max_length or length))
-        fill = {"input_ids": self.spec.padding_idx, "attention_mask": 0, "token_type_ids": 0}
-        arrays = {n: np.full((len(encodings), length), fill[n], np.int32) for n in self.spec.inputs}
+        fill = {"input_ids": self.spec.padding_idx}
+        names = (*self.spec.inputs, *(("pooling_mask",) if skip else ()))
+        arrays = {n: np.full((len(encodings), length), fill.get(n, 0), np.int32) for n in names}
         left = (side or self.spec.padding_side) == "left"
         for k, encoding in enumerate(encodings):
             count = len(encoding)
@@ -175,6 +186,8 @@ class TextPreprocessor:
             arrays["attention_mask"][k, place] = 1
             if "token_type_ids" in arrays:
                 arrays["token_type_ids"][k, place] = encoding.type_ids
+            if skip:
+                arrays["pooling_mask"][k, place.start or 0 : place.stop][skip:] = 1
         self._check_ids(arrays["input_ids"])
         return arrays
 
@@ -189,6 +202,15 @@ class TextPreprocessor:
                 f"table has {rows} tokens: it was added to the tokenizer and never to the model."
             )
 
+    def uncounted(self, prompt: str) -> int:
+        """How many tokens at the beginning of texts with this prompt do not count in their vectors:
+        those of the prompt alone without a last special one, as sentence-transformers reckons."""
+        if self.spec.include_prompt or not prompt:
+            return 0
+        (encoding,) = self.encode([prompt])
+        special = {self.tokenizer.token_to_id(token) for token in self.spec.special.values()}
+        return len(encoding) - (encoding.ids[-1] in special)
+
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of token ids; `special`: with the tokens that have a meaning of their own."""
         text = self.tokenizer.decode([int(k) for k in ids], skip_special_tokens=not special)
@@ -201,6 +223,17 @@ class TextPreprocessor:
         """The id of a special token by its name, such as `mask`."""
         token = self.spec.special.get(name)
         return None if token is None else self.tokenizer.token_to_id(token)
+
+
+def lower_cased(tokenizer: Tokenizer) -> None:
+    """Have a tokenizer put texts into lower case first, if it has no such step by itself."""
+    from tokenizers import normalizers
+
+    normalizer: Any = tokenizer.normalizer
+    several = type(normalizer) is normalizers.Sequence
+    steps = list(normalizer) if several else [normalizer] if normalizer else []
+    if not any(isinstance(step, normalizers.Lowercase) for step in steps):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps])
 
 
 def _is_pair(x: Any) -> bool:

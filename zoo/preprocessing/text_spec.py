@@ -34,7 +34,11 @@ class TextSpec(Spec):
         stop_ids: tokens at which a language model has ended.
         split_special: whether special tokens in a text are read as any other text.
         clean_up: whether spaces before punctuation are taken out of decoded texts.
+        lower_case: whether texts are put into lower case first, before what the tokenizer does.
         prompts: texts to put before others, by name, and which of them is the usual one.
+        include_prompt: whether the tokens of a prompt count in the vector of a text.
+        similarity: how vectors of texts are compared, as sentence-transformers calls it, for those
+            who save the model.
 
     Raises:
         ConfigError: a value that no text can be prepared with.
@@ -55,8 +59,11 @@ class TextSpec(Spec):
     stop_ids: tuple[int, ...] = ()
     split_special: bool = False
     clean_up: bool = False
+    lower_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    include_prompt: bool = True
+    similarity: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "stop_ids"):

@@ -26,7 +26,7 @@ from zoo.registry.registry import architecture_card
 from zoo.registry.timm_config import CLASSIFICATION, FEATURES
 from zoo.registry.tokenizer_config import text_spec, tokenizer_files
 from zoo.registry.transformers_config import MODEL_TYPES
-from zoo.registry.transformers_text import TEXT
+from zoo.registry.transformers_text import TEXT, max_length
 from zoo.registry.transformers_text import task_of as task_of_text
 
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
@@ -115,8 +115,10 @@ def text_files(spec: TextSpec, fields: Mapping[str, Any]) -> dict[str, str]:
         fields,
         width=fields["hidden_size"],
         max_length=spec.max_length,
+        lower_case=spec.lower_case,
         prompts=spec.prompts,
         default_prompt=spec.default_prompt,
+        similarity=spec.similarity,
     )
     return texts | {name: json.dumps(value, indent=2) + "\n" for name, value in data.items()}
 
@@ -171,20 +173,28 @@ def _from_text(
 ) -> ModelCard:
     """A text model in transformers' form, perhaps with sentence-transformers' files beside it."""
     found = transformers_config.read(config, where=_where(origin))
-    fields, sentences = found.fields, None
-    if fields["head"] == "base":
-        sentences = sentence_config.read(file, origin=origin.rstrip("/"))
+    sentences = None
+    if (head := found.fields["head"]) in ("base", "language", "replaced"):
+        strict = head == "base"
+        sentences = sentence_config.read(file, origin=origin.rstrip("/"), strict=strict)
+    if sentences is not None:  # which are made of the network without its head
+        found = transformers_config.read({**config, "architectures": None}, where=_where(origin))
+    fields = found.fields
     spec = text_spec(
         file, model_type=found.model_type, fields=fields, config=config, origin=origin.rstrip("/")
     )
     if sentences is not None:
-        fields = fields | sentences.fields
+        length = sentences.max_length and min(sentences.max_length, max_length(fields))
         spec = replace(
             spec,
-            max_length=min(n for n in (sentences.max_length, spec.max_length) if n),
+            max_length=length or spec.max_length,
+            lower_case=sentences.lower_case,
             prompts=sentences.prompts,
             default_prompt=sentences.default_prompt,
+            include_prompt=sentences.fields["include_prompt"],
+            similarity=sentences.similarity,
         )
+        fields = fields | sentences.fields
     return replace(
         architecture_card(found.model_type),
         name=origin,

@@ -39,6 +39,7 @@ class TextTask(HostTask):
         *,
         tensor: Any = None,
         key: str = "outputs",
+        skip: int = 0,
         reduce: Callable[[Any, np.ndarray], Any] = lambda encoding, row: row,
     ) -> list[Any]:
         """What the model gives for each encoded text, in their order.
@@ -48,6 +49,7 @@ class TextTask(HostTask):
 
         Args:
             tensor, key: see `compiled`.
+            skip: see the preprocessing's `batch`.
             reduce: what is kept of a text's row, given its encoding: all rows of tokens' logits
                 would be too many.
         """
@@ -58,7 +60,7 @@ class TextTask(HostTask):
 
         def prepare(places: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             batch = [encodings[k] for k in places]
-            return places, preprocess.batch(batch, multiple=multiple)
+            return places, preprocess.batch(batch, multiple=multiple, skip=skip)
 
         for places, arrays in self.batches(order, batch_size, verb, prepare):
             for k, row in zip(places, np.asarray(forward(arrays)), strict=True):
@@ -158,7 +160,8 @@ class SentenceSimilarity(TextTask, Features):
         name = spec.default_prompt if prompt is None else prompt
         before = "" if name is None else spec.prompts.get(name, name)
         encodings = self.encoded(inputs, truncate=truncate, prompt=before)
-        return _vectors(self.rows(encodings, batch_size, "embed"), normalize)
+        skip = self.preprocess.uncounted(before)
+        return _vectors(self.rows(encodings, batch_size, "embed", skip=skip), normalize)
 
 
 def _vectors(rows: Sequence[np.ndarray], normalize: bool) -> np.ndarray:

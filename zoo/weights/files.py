@@ -54,15 +54,20 @@ class Checkpoint(Mapping[str, np.ndarray]):
     Each tensor is a read-only array that views the file; none is read before it is used. On a
     network file system, where mapping a file is slow, a tensor is read when it is asked for.
 
+    A tensor that a module has several times is in a file once, and the metadata names the others
+    (`safetensors.torch.save_model`). It is found by each of its names, and listed by the one.
+
     Attributes:
         paths: the files.
         metadata: the texts that the files carry about themselves; the first file wins.
+        aliases: further names of tensors, and the name that each is listed by.
     """
 
     def __init__(self, paths: Sequence[Path], prefixes: Mapping[Path, str] | None = None) -> None:
         self.paths = tuple(paths)
         self.metadata: dict[str, str] = {}
         self._tensors: dict[str, _Tensor] = {}
+        noted: dict[str, str] = {}
         for path in self.paths:
             tensors, metadata = _read_header(path)
             prefix = (prefixes or {}).get(path, "")
@@ -74,6 +79,9 @@ class Checkpoint(Mapping[str, np.ndarray]):
                 )
             self._tensors |= tensors
             self.metadata = {**metadata, **self.metadata}
+            noted |= {prefix + other: prefix + name for other, name in metadata.items()}
+        known = self._tensors
+        self.aliases = {k: v for k, v in noted.items() if v in known and k not in known}
 
     @property
     def names(self) -> list[str]:
@@ -89,6 +97,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return self._tensor(name).dtype
 
     def _tensor(self, name: str) -> _Tensor:
+        name = self.aliases.get(name, name)
         if name not in self._tensors:
             raise KeyError(f"No tensor {name!r}.{did_you_mean(name, self._tensors)}")
         return self._tensors[name]
@@ -103,7 +112,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return self._tensor(name).array()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tensors
+        return name in self._tensors or name in self.aliases
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)

@@ -125,7 +125,7 @@ def find_weights(
     if name is None:
         name = _choose(files.origin, list(names()), advice)
     elif name.endswith(_NOT_READ):
-        raise FileFormatError(_not_safetensors(files.origin, [name]))
+        raise FileFormatError(not_safetensors(files.origin, [name]))
     path = files.file(name, sha256=sha256)
     assert path is not None
     if not name.endswith(".index.json"):
@@ -140,7 +140,7 @@ def _choose(origin: str, names: list[str], advice: str) -> str:
         if candidate in names:
             return candidate
     if others := [name for name in names if name.endswith(_NOT_READ)]:
-        raise FileFormatError(_not_safetensors(origin, others) + advice)
+        raise FileFormatError(not_safetensors(origin, others) + advice)
     raise NotFoundError(missing(WEIGHTS, origin, names))
 
 
@@ -188,7 +188,8 @@ def missing(name: str, origin: str, names: Iterable[str]) -> str:
     )
 
 
-def _not_safetensors(origin: str, found: list[str]) -> str:
+def not_safetensors(origin: str, found: list[str]) -> str:
+    """What to say of weights in other formats alone."""
     return (
         f"{origin} has no safetensors weights, only {', '.join(sorted(found)[:5])}. zoo reads "
         "safetensors alone: the other formats can run code when they are read, or have no fixed "

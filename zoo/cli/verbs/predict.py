@@ -66,7 +66,7 @@ _AT_ONCE = 16  # batches for one call, so that pictures are decoded while the mo
     "index and score (0 to 1), best first; of recordings, with recording, seconds and segments, an "
     "array of objects with start and end in seconds; of texts, with text and entities (label, "
     "start, end, text, score), fillings (token, index, score, text) or answers (text, start, end, "
-    "score)"
+    "score; an empty text says that there is no answer)"
 )
 @click.pass_context
 def command(
