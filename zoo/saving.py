@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
+from zoo.options import count
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.pulling import MODULE
 from zoo.readme import readme
@@ -93,28 +94,31 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     """
     texts = texts_of(model)
     whole, modules = _apart(tensors(model))
-    names = write_weights(whole, folder, max_shard_size)
+    untrained = untrained_tensors(model)
+    names = write_weights(whole, folder, max_shard_size, untrained)
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
         names.append(name)
-    for number, module in enumerate(modules, start=2):
-        names.append(f"{number}_Dense/model.safetensors")
-        save_checkpoint(folder / names[-1], module, {"format": "pt"})
+    for place, (prefix, module) in enumerate(modules.items(), start=2):
+        names.append(f"{place}_Dense/model.safetensors")
+        marked = {name.removeprefix(prefix) for name in untrained if name.startswith(prefix)}
+        save_checkpoint(folder / names[-1], module, {"format": "pt"}, marked)
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
     )
     return [*names, "README.md"]
 
 
-def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
-    """The tensors of the main file, and those of modules with a file of their own, in order."""
+def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, dict[str, dict]]:
+    """The tensors of the main file, and those of modules with a file of their own, in order, by
+    what the names began with."""
     whole = {k: v for k, v in tensors.items() if not k.startswith(f"{MODULE}.")}
     modules: dict[str, dict[str, np.ndarray]] = {}
     for name in sorted(tensors.keys() - whole.keys()):
         _, number, rest = name.split(".", 2)
         modules.setdefault(number, {})[rest] = tensors[name]
-    return whole, [modules[number] for number in sorted(modules, key=int)]
+    return whole, {f"{MODULE}.{n}.": modules[n] for n in sorted(modules, key=int)}
 
 
 def texts_of(model: Model) -> dict[str, str]:
@@ -178,12 +182,20 @@ def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> No
 
 
 def write_weights(
-    tensors: Mapping[str, np.ndarray], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+    tensors: Mapping[str, np.ndarray],
+    folder: Path,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    untrained: Collection[str] = (),
 ) -> list[str]:
-    """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
+    """Write `model.safetensors`, or its shards with an index. Returns the names of the files.
+
+    Args:
+        untrained: names of tensors that were never trained.
+    """
     split = shards(tensors, max_shard_size)
     for name, held in split.filename_to_tensors.items():
-        save_checkpoint(folder / name, {n: tensors[n] for n in held}, {"format": "pt"})
+        part = {n: tensors[n] for n in held}
+        save_checkpoint(folder / name, part, {"format": "pt"}, untrained)
     names = list(split.filename_to_tensors)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -200,6 +212,8 @@ def shards(tensors: Mapping[str, np.ndarray], max_shard_size: int | str) -> Stat
     """
     from huggingface_hub import split_state_dict_into_shards_factory
 
+    if not isinstance(max_shard_size, str):
+        max_shard_size = count("max_shard_size", max_shard_size)
     try:
         return split_state_dict_into_shards_factory(
             dict(tensors),
@@ -281,3 +295,13 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")
     return written | table.constants_for(weights, record.constants)
+
+
+def untrained_tensors(model: Model) -> set[str]:
+    """The names of the tensors that were never trained, in the model's layout."""
+    fresh, record = set(model.fresh), model.record
+    if not fresh:
+        return set()
+    table = registry.import_family(record.card.family).layouts[record.layout]
+    matches = [m for m in table.matches(named_weights(model)) if fresh & set(m.models)]
+    return {name for match in matches for name in match.sources}

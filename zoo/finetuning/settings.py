@@ -15,6 +15,7 @@ import numpy as np
 
 from zoo.errors import OptionError, did_you_mean
 from zoo.finetuning.pipeline import Augment
+from zoo.options import count, plain, suits
 
 STRATEGIES = ("full", "head", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -84,6 +85,7 @@ def settle(
     Raises:
         OptionError: a value that is none of an option's.
     """
+    wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
     own = defaults(family)
     head = wishes["strategy"] == "head"
     usual = own["augment"] if images and not head and counts is not None else "none"
@@ -93,6 +95,8 @@ def settle(
     if rate is None:
         key = "head_learning_rate" if head else "learning_rate"
         rate = own[key] * math.sqrt(batch_size / RATE_BATCH)
+    elif not suits(rate, float):
+        raise OptionError(f"learning_rate={rate!r}: a number was expected.")
     weights = _class_weights(wishes["class_weights"], counts, classes)
     filled = {k: own[k] if wishes[k] is None else wishes[k] for k in _FILLED}
     settings = Settings(
@@ -121,11 +125,15 @@ def _check(settings: Settings) -> None:
     if settings.distribute not in (None, "mirrored"):
         raise OptionError(f"distribute={settings.distribute!r}: None or 'mirrored' was expected.")
     for name, low, high in _RANGES:
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{name}={value!r}: a number from {low:g} to {high:g} was expected.")
+        value, kind = getattr(settings, name), "a whole number" if name in _COUNTS else "a number"
+        if value is None:
+            continue
+        fits = suits(value, int if name in _COUNTS else float)
+        if not fits or not low <= value <= high:
+            raise OptionError(f"{name}={value!r}: {kind} from {low:g} to {high:g} was expected.")
 
 
+_COUNTS = {"epochs", "early_stopping", "seed"}
 _RANGES = (
     ("epochs", 1, 1e6),
     ("learning_rate", 0, 1e3),
@@ -178,8 +186,7 @@ def _batch_size(batch_size: int | None, counts: np.ndarray | None) -> int:
     examples = None if counts is None else int(counts.sum())
     if batch_size is None:
         return 32 if examples is None else min(32, examples)
-    if batch_size < 1:
-        raise OptionError(f"batch_size must be 1 or more; got {batch_size}.")
+    batch_size = count("batch_size", batch_size)
     if examples is not None and batch_size > examples:
         raise OptionError(
             f"batch_size={batch_size} is more than the {examples} training examples. Give at most "
@@ -205,7 +212,8 @@ def _class_weights(
                 f"{did_you_mean(unknown[0], classes)}"
             )
         wish = [wish.get(label, 1.0) for label in classes]
-    if isinstance(wish, str) or len(wish) != len(classes) or any(w < 0 for w in wish):
+    numbers = isinstance(wish, tuple | list) and all(suits(w, float) for w in wish)
+    if not numbers or len(wish) != len(classes) or any(not w >= 0 for w in wish):
         raise OptionError(
             f"class_weights={wish!r}: 'balanced', a weight by class name, or one for each of the "
             f"{len(classes)} classes was expected, none negative."

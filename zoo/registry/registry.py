@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean
+from zoo.options import plain
 from zoo.registry.card import ModelCard, from_data
 
 CARDS = Path(__file__).parent / "cards"
@@ -244,7 +245,8 @@ def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
 def _bound(option: str, value: Any, otherwise: float) -> float:
     if value is None:
         return otherwise
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise OptionError(
             f"{option} is a number, such as 30e6 parameters or 80.0 per cent; got {value!r}."
         )

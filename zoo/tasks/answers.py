@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.options import count
 from zoo.tasks.base import softmax
 from zoo.tasks.text import TextTask
 
@@ -69,8 +70,9 @@ class QuestionAnswering(TextTask):
             raise InputError("answer takes a question and a context, both texts.")
         if not question.strip() or not context.strip():
             raise InputError("The question or the context is empty; there is nothing to answer.")
-        if top < 1 or max_answer_tokens < 1:
-            raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
+        top = count("top", top, error=InputError)
+        max_answer_tokens = count("max_answer_tokens", max_answer_tokens, error=InputError)
+        window, stride = count("window", window), count("stride", stride, 0)
         encodings = self._windows(question, context, window, stride)
 
         def found(encoding: Any, row: np.ndarray) -> list[Answer]:
@@ -170,6 +172,7 @@ class FillMask(TextTask):
         Raises:
             InputError: a text without the mask token, or with several of them.
         """
+        top = count("top", top, error=InputError)
         mask, encodings = self.preprocess.id_of("mask"), self.encoded(inputs, truncate=truncate)
         for k, encoding in enumerate(encodings):
             if encoding.ids.count(mask) != 1:
