@@ -207,7 +207,7 @@ def test_options_of_the_architecture(folder):
         ({"num_clases": 3}, "num_clases.*Did you mean 'num_classes'"),
         ({"drop_paths": 0.1}, "Did you mean 'drop_path_rate'"),
         ({"num_classes": -1}, "num_classes must be 0 or more; got -1"),
-        ({"in_channels": 0}, "in_channels must be 1 or more; got 0"),
+        ({"in_channels": 0}, "in_channels must be at least 1; got 0"),
         ({"input_size": (1, 2, 3)}, "input_size is an edge"),
         ({"dtype": "float31"}, "dtype='float31' is no Keras dtype policy"),
         ({"features_only": True, "out_indices": (5,)}, "out_indices has 5.*0 to 4"),

@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Feature
-from zoo.errors import InputError, OptionError, TaskError, did_you_mean
+from zoo.compiling import checked_loss, checked_metrics
+from zoo.errors import InputError, TaskError, did_you_mean
 from zoo.layers.base import register
+from zoo.layers.initial import drawn, untrained
 from zoo.preprocessing import preprocessor
 from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.labels import labels as label_set
@@ -32,7 +34,9 @@ class LoadReport:
         pull_request: `refs/pr/4` where that is of the hub's converter, since `main` has no weights.
         files: the files read.
         loaded: number of model weights that were given values from the files.
-        fresh: weights that hold fresh random values.
+        fresh: weights that were never trained: those with fresh random values, and `marked`. A
+            model's `load_report` leaves out those that were trained since.
+        marked: weights of the files that these say were never trained.
         ignored: tensors of the files that were not used.
         adapted: weights that were fitted to another number of input channels.
         notes: what the files have otherwise than their config says or such files usually do.
@@ -49,6 +53,7 @@ class LoadReport:
     notes: tuple[str, ...] = ()
     dtype: str | None = None
     pull_request: str | None = None
+    marked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = f"{self.source}@{self.commit}" if self.commit else self.source
@@ -78,6 +83,7 @@ class Record:
         constants: tensors of the file that no weight holds.
         tensor_names: the names of the file's tensors that can have several; see `Resolution`.
         report: what the load did.
+        initial: checksums of the values that the weights of `report.fresh` began with.
     """
 
     card: ModelCard
@@ -90,6 +96,7 @@ class Record:
     constants: Mapping[str, Any] | None = None
     tensor_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     report: LoadReport = LoadReport()
+    initial: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -103,6 +110,7 @@ class Record:
             "report": dataclasses.asdict(self.report),
             "other_dtypes": dict(self.other_dtypes),
             "tensor_names": {k: list(names) for k, names in self.tensor_names.items()},
+            "initial": dict(self.initial),
         }
 
     @classmethod
@@ -137,6 +145,7 @@ class Model(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self._record: Record | None = None
         self._preprocess: Any = None
+        self._drawn = _Drawn()
         self.jit_verbs = False
 
     # ------------------------------------------------------------ what the card says
@@ -173,8 +182,25 @@ class Model(keras.Model):
 
     @property
     def load_report(self) -> LoadReport | None:
-        """Where the weights came from, and what was not loaded."""
-        return self._record.report if self._record else None
+        """Where the weights came from, what was not loaded, and what was never trained."""
+        if self._record is None:
+            return None
+        report, fresh = self._record.report, self.fresh
+        return report if fresh == report.fresh else dataclasses.replace(report, fresh=fresh)
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """Names of the weights that were never trained; see `zoo.layers.initial.untrained`."""
+        record, made = self.record, self._drawn.checksums
+        names = dict.fromkeys((*record.report.fresh, *made))
+        if not names:
+            return ()
+        sources = (record.initial, made)
+        initial = {n: {s[n] for s in sources if n in s} for n in names}
+        fresh = untrained(self, initial)
+        for name in set(made) - set(fresh):
+            del made[name]  # which was given values
+        return fresh
 
     @property
     def feature_info(self) -> tuple[Feature, ...] | None:
@@ -277,14 +303,16 @@ class Model(keras.Model):
         return keras.Model.__call__(self, inputs, *args, **kwargs)
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
-        """As Keras's, but without a loss it takes the task's, and it refuses probability losses.
+        """As Keras's, but without a loss it takes the task's, and `accuracy` is the task's, too.
 
         Raises:
-            OptionError: the loss expects probabilities; the model gives logits.
+            OptionError: a loss or metric that expects probabilities; the model gives logits.
         """
-        if self.task is not None:
-            _refuse_probability_loss(loss)
-            loss = self.task.loss() if loss is None else loss
+        if (task := self.task) is not None:
+            loss = task.loss() if loss is None else checked_loss(loss, task)
+            for name in {"metrics", "weighted_metrics"} & set(kwargs):
+                if kwargs[name] is not None:
+                    kwargs[name] = checked_metrics(kwargs[name], task)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -303,7 +331,16 @@ class Model(keras.Model):
         model = super().from_config(config, custom_objects=custom_objects)
         if record is not None:
             model.attach(Record.from_dict(record))
+            # until the weights of the record are given to it, it has others, which nobody trained
+            model._drawn.checksums = drawn(model)
         return model
+
+
+@dataclass
+class _Drawn:
+    """What Keras drew for the weights of a model that was made from its config alone."""
+
+    checksums: dict[str, int] = field(default_factory=dict)
 
 
 def _named(inputs: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -317,27 +354,3 @@ def _named(inputs: Any, names: tuple[str, ...]) -> dict[str, Any]:
     if given.get(names[0]) is None:
         raise InputError(f"The model needs {names[0]}; got {', '.join(given) or 'nothing'}.")
     return {name: given.get(name) for name in names}
-
-
-def _refuse_probability_loss(loss: Any) -> None:
-    """Logits under a loss that expects probabilities train to nonsense without a word."""
-    takes_logits = {
-        "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
-        "categorical_crossentropy": "CategoricalCrossentropy",
-        "binary_crossentropy": "BinaryCrossentropy",
-        "binary_focal_crossentropy": "BinaryFocalCrossentropy",
-        "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
-    }
-    by_class = {v: v for v in takes_logits.values()}
-    if isinstance(loss, keras.losses.Loss):
-        name = by_class.get(type(loss).__name__)
-        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
-    else:
-        key = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-        name = {**takes_logits, **by_class}.get(key)
-        logits = False
-    if name and not logits:
-        raise OptionError(
-            f"The loss {name} without from_logits=True expects probabilities, and zoo's models "
-            f"give logits. Pass keras.losses.{name}(from_logits=True), or no loss at all."
-        )

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
+from zoo.options import count
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.pulling import MODULE
 from zoo.readme import readme
@@ -93,15 +94,18 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     """
     texts = texts_of(model)
     whole, modules = _apart(tensors(model))
-    names = write_weights(whole, folder, max_shard_size)
+    untrained = untrained_tensors(model)
+    names = write_weights(whole, folder, max_shard_size, untrained=untrained)
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
         names.append(name)
     folders = folders_of(model.record.card.config.get("modules") or ())
     for number, module in modules.items():
+        prefix = f"{MODULE}.{number}."
         names.append(f"{folders[number]}/model.safetensors")
-        save_checkpoint(folder / names[-1], module, {"format": "pt"})
+        marked = {name.removeprefix(prefix) for name in untrained if name.startswith(prefix)}
+        save_checkpoint(folder / names[-1], module, {"format": "pt"}, marked)
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
     )
@@ -183,12 +187,18 @@ def write_weights(
     folder: Path,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     metadata: Mapping[str, str] | None = None,
+    untrained: Collection[str] = (),
 ) -> list[str]:
-    """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
+    """Write `model.safetensors`, or its shards with an index. Returns the names of the files.
+
+    Args:
+        untrained: names of tensors that were never trained.
+    """
     split = shards(tensors, max_shard_size)
     metadata = {**(metadata or {}), "format": "pt"}
     for name, held in split.filename_to_tensors.items():
-        save_checkpoint(folder / name, {n: tensors[n] for n in held}, metadata)
+        part = {n: tensors[n] for n in held}
+        save_checkpoint(folder / name, part, metadata, untrained)
     names = list(split.filename_to_tensors)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -205,6 +215,8 @@ def shards(tensors: Mapping[str, np.ndarray], max_shard_size: int | str) -> Stat
     """
     from huggingface_hub import split_state_dict_into_shards_factory
 
+    if not isinstance(max_shard_size, str):
+        max_shard_size = count("max_shard_size", max_shard_size)
     try:
         return split_state_dict_into_shards_factory(
             dict(tensors),
@@ -286,3 +298,13 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")
     return written | table.constants_for(weights, record.constants)
+
+
+def untrained_tensors(model: Model) -> set[str]:
+    """The names of the tensors that were never trained, in the model's layout."""
+    fresh, record = set(model.fresh), model.record
+    if not fresh:
+        return set()
+    table = registry.import_family(record.card.family).layouts[record.layout]
+    matches = [m for m in table.matches(named_weights(model)) if fresh & set(m.models)]
+    return {name for m in matches for name in (*m.sources, *m.aliases, *m.written)}

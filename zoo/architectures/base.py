@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
+from zoo.options import number, plain, suits
 from zoo.preprocessing.spec import Spec
 from zoo.weights.mapping import WeightMap
 
@@ -149,7 +150,8 @@ class Architecture:
             others: options of the call that are none of the config's, for the nearest names.
 
         Raises:
-            OptionError: an option that the config does not have, named with the nearest ones.
+            OptionError: an option that the config does not have, named with the nearest ones, or
+                one of another type.
         """
         known = {f.name for f in dataclasses.fields(config)}
         if unknown := sorted(set(options) - known):
@@ -158,7 +160,10 @@ class Architecture:
                 f"{self.name!r}.{did_you_mean(unknown[0], {*known, *others})} "
                 f"Options of this family: {', '.join(sorted(known))}."
             )
-        return dataclasses.replace(config, **{k: frozen(v) for k, v in options.items()})
+        values = {k: frozen(plain(v)) for k, v in options.items()}
+        for name, value in values.items():
+            _check_type(name, value, get_type_hints(type(config))[name])
+        return dataclasses.replace(config, **values)
 
     def layout_of(
         self, stated: str | None, tensors: Collection[str], weights: Collection[str]
@@ -188,6 +193,15 @@ class Architecture:
             return False
         taken = {source for match in matches for source in match.sources}
         return all(s in tensors for match in matches for s in match.read_as(tensors, taken))
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise `OptionError` for a value of another type than its field's, or a rate that is none."""
+    if not suits(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        raise OptionError(f"{name}={value!r} is of another type; {expected} was expected.")
+    if name.endswith("_rate") and value is not None:
+        number(name, value, 0, 1)
 
 
 def frozen(value: Any) -> Any:

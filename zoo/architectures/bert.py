@@ -37,6 +37,7 @@ from zoo.layers.text import (
     text_inputs,
 )
 from zoo.registry.transformers_text import TASKS, task_of
+from zoo.registry.transformers_types import PROBLEMS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,7 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
+        choose("problem_type", self.problem_type, dict.fromkeys((None, *PROBLEMS)))
         activation(self.act_layer)
         if self.hidden_size % self.num_heads:
             raise ConfigError(

@@ -30,6 +30,7 @@ from zoo.layers.mlp import Mlp
 from zoo.layers.normalization import LayerNorm
 from zoo.layers.text import LastToken, TextEmbeddings, readable, text_inputs
 from zoo.registry.transformers_text import TASKS, task_of
+from zoo.registry.transformers_types import PROBLEMS
 from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 
@@ -81,6 +82,7 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
+        choose("problem_type", self.problem_type, dict.fromkeys((None, *PROBLEMS)))
         activation(self.act_layer)
         check_sentence(self)
         if not self.causal:

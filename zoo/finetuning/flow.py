@@ -33,6 +33,7 @@ from zoo.loading import rebuild
 from zoo.model import Model
 from zoo.preprocessing.host import host_errors
 from zoo.registry import registry
+from zoo.registry.transformers_types import SINGLE_LABEL
 from zoo.tasks.classification import Classification, Features
 
 
@@ -137,12 +138,13 @@ def finetune(
     Raises:
         InputError: examples that cannot be used.
         OptionError: an option that cannot be, or another run in `output`.
-        TaskError: the model is no classifier.
+        TaskError: the model is no classifier, or batches are given for one whose classes do not
+            exclude each other.
         TrainingError: the loss became NaN; the checkpoint before it is kept.
         DiskError: no room for a checkpoint; the one before it is intact.
     """
     base = model if isinstance(model, Model) else zoo.load(model)
-    _check_task(base)
+    _check_task(base, train)
     data = read(
         base,
         train,
@@ -203,7 +205,15 @@ def finetune(
     )
 
 
-def _check_task(model: Model) -> None:
+def _check_task(model: Model, train: Any) -> None:
+    import tensorflow as tf
+
+    problem = getattr(model.task, "problem", SINGLE_LABEL)
+    if problem != SINGLE_LABEL and isinstance(train, tf.data.Dataset):
+        raise TaskError(
+            f"{model.name!r} does {problem}, and zoo.finetune trains for one class of several. "
+            "compile() takes the task's loss, and fit() trains; or give examples, for a fresh head."
+        )
     if not isinstance(model.task, Classification) and not isinstance(model.task, Features):
         does = model.record.task
         raise TaskError(
@@ -216,9 +226,10 @@ def _check_task(model: Model) -> None:
 def _identity(model: Model, data: Data, settings: Settings) -> dict[str, Any]:
     """What makes a run the same run; weights that are fresh are the seed's."""
     record = model.record
+    random = set(model.fresh) - set(record.report.marked)
     digest = hashlib.sha256()
     for name, weight in named_weights(model).items():
-        if name not in record.report.fresh:
+        if name not in random:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(weight).tobytes())
     return {
@@ -253,7 +264,8 @@ def _trained(
     store: Store,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[Model, State]:
-    twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
+    options = {"problem_type": None} if "problem_type" in model.record.card.config else {}
+    twin = rebuild(model, labels=data.classes, dtype=settings.dtype, **options)
     frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
     heads = _heads(twin)
     training = Training(

@@ -17,6 +17,7 @@ from zoo.errors import OptionError, did_you_mean
 from zoo.finetuning import recipe
 from zoo.finetuning.pipeline import Augment
 from zoo.finetuning.recipe import Facts
+from zoo.options import count, plain, suits
 
 STRATEGIES = ("full", "head", "lp-ft", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -90,6 +91,9 @@ def settle(
     Raises:
         OptionError: a value that is none of an option's.
     """
+    wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
+    if wishes["learning_rate"] is not None and not suits(wishes["learning_rate"], float):
+        raise OptionError(f"learning_rate={wishes['learning_rate']!r}: a number was expected.")
     own = defaults(facts.family)
     batch_size = _batch_size(wishes["batch_size"], facts.examples)
     course, reasons = _course(facts, wishes, batch_size)
@@ -145,11 +149,15 @@ def _check(settings: Settings) -> None:
     if settings.distribute not in (None, "mirrored"):
         raise OptionError(f"distribute={settings.distribute!r}: None or 'mirrored' was expected.")
     for name, low, high in _RANGES:
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{name}={value!r}: a number from {low:g} to {high:g} was expected.")
+        value, kind = getattr(settings, name), "a whole number" if name in _COUNTS else "a number"
+        if value is None:
+            continue
+        fits = suits(value, int if name in _COUNTS else float)
+        if not fits or not low <= value <= high:
+            raise OptionError(f"{name}={value!r}: {kind} from {low:g} to {high:g} was expected.")
 
 
+_COUNTS = {"epochs", "early_stopping", "seed"}
 _RANGES = (
     ("epochs", 1, 1e6),
     ("learning_rate", 0, 1e3),
@@ -201,8 +209,7 @@ def _changes(wish: Any) -> bool:
 def _batch_size(batch_size: int | None, examples: int | None) -> int:
     if batch_size is None:
         return recipe.batch_size(examples)
-    if batch_size < 1:
-        raise OptionError(f"batch_size must be 1 or more; got {batch_size}.")
+    batch_size = count("batch_size", batch_size)
     if examples is not None and batch_size > examples:
         raise OptionError(
             f"batch_size={batch_size} is more than the {examples} training examples. Give at most "
@@ -228,7 +235,8 @@ def _class_weights(
                 f"{did_you_mean(unknown[0], classes)}"
             )
         wish = [wish.get(label, 1.0) for label in classes]
-    if isinstance(wish, str) or len(wish) != len(classes) or any(w < 0 for w in wish):
+    numbers = isinstance(wish, tuple | list) and all(suits(w, float) for w in wish)
+    if not numbers or len(wish) != len(classes) or any(not w >= 0 for w in wish):
         raise OptionError(
             f"class_weights={wish!r}: 'balanced', a weight by class name, or one for each of the "
             f"{len(classes)} classes was expected, none negative."

@@ -50,10 +50,33 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
 
     `Variable.path` is not used: it depends on what else was built in the process.
     """
+    return _named(model, lambda layer: layer._trainable_variables + layer._non_trainable_variables)
+
+
+def learned_weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of the layers that can learn, running statistics too; no fixed tables."""
+    return _named(
+        model,
+        lambda layer: (
+            layer._trainable_variables
+            and layer._trainable_variables + layer._non_trainable_variables
+        ),
+    )
+
+
+def parameters(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights that training changes by their gradients, frozen or not."""
+    return _named(model, lambda layer: layer._trainable_variables)
+
+
+def _named(
+    model: keras.Model, own: Callable[[keras.layers.Layer], list[keras.Variable]]
+) -> dict[str, keras.Variable]:
+    """The weights that `own` gives for each layer."""
     names: dict[str, keras.Variable] = {}
 
     def walk(layer: keras.layers.Layer, prefix: str) -> None:
-        for variable in layer._trainable_variables + layer._non_trainable_variables:
+        for variable in own(layer):
             name = prefix + variable.name
             if names.setdefault(name, variable) is not variable:
                 raise ValueError(f"Two weights are named {name!r}.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.options import count
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.preprocessing.tokenizers import library, read
 
@@ -122,6 +123,8 @@ class TextPreprocessor:
         Raises:
             InputError: as `__call__`.
         """
+        if max_length is not None:
+            max_length = count("max_length", max_length)
         limit = min(filter(None, (max_length, self.spec.max_length)), default=None)
         texts = [_prompted(prompt, text) for text in texts] if prompt else list(texts)
         tokenizer = self.tokenizer

@@ -54,6 +54,7 @@ def publish(
     create_pr: bool = False,
     prune: bool = False,
     force: bool = False,
+    untrained: bool = False,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     license: str | None = None,
     datasets: Sequence[str] = (),
@@ -80,6 +81,7 @@ def publish(
         create_pr: propose the commit in a pull request, and leave the branch as it is.
         prune: remove files of the target that are not published.
         force: replace a model of another architecture, or a README.md that was written by hand.
+        untrained: publish weights that were never trained, too; the page and a tag say so.
         max_shard_size: see `zoo.save`.
         license: identifier, such as `apache-2.0`; None is the card's, or the folder's.
         datasets: ids or names of what the model was trained on.
@@ -102,7 +104,7 @@ def publish(
 
     facts = Facts(
         license=license,
-        datasets=tuple(datasets),
+        datasets=(datasets,) if isinstance(datasets, str) else tuple(datasets),
         metrics=metrics or {},
         history=getattr(history, "history", history) or {},
     )
@@ -121,7 +123,9 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         staged = stage(model_or_folder, Path(folder), where.address, facts, max_shard_size)
         there = where.look()
-        report = examine(staged, where.name, there, prune=prune, force=force)
+        report = examine(
+            staged, where.name, there, prune=prune, force=force, allow_untrained=untrained
+        )
         if show:
             show(report)
         if not report.passed:

@@ -111,7 +111,9 @@ def _take(origin: LocalFolder, folder: Path, max_shard_size: int | str) -> list[
     if not is_weights(names[0]):
         names.append(INDEX)
     elif shards(checkpoint := open_checkpoint(weights), max_shard_size).is_sharded:
-        names = write_weights(checkpoint, folder, max_shard_size, checkpoint.aliases)
+        names = write_weights(
+            checkpoint, folder, max_shard_size, checkpoint.aliases, checkpoint.untrained
+        )
     names += [name for name in visible_files(origin.path) if _belongs(name)]
     for name in names:
         if not (folder / name).exists():

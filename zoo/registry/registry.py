@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, nearest, suggestion
+from zoo.options import plain
 from zoo.registry.card import ModelCard, WeightsFile, from_data
 from zoo.weights.handle import Source
 
@@ -291,7 +292,8 @@ def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
 def _bound(option: str, value: Any, otherwise: float) -> float:
     if value is None:
         return otherwise
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise OptionError(
             f"{option} is a number, such as 30e6 parameters or 80.0 per cent; got {value!r}."
         )

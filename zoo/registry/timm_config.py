@@ -65,6 +65,8 @@ def read(config: Mapping[str, Any], *, origin: str, where: str) -> ModelCard:
         "in_chans": (spec.channels, _DEFAULT_CHANNELS),
     }
     changed = arguments | {k: v for k, (v, default) in universal.items() if v != default}
+    if config.get("problem_type") is not None:
+        changed["problem_type"] = config["problem_type"]
     sized = "img_size" in bare.config and "img_size" not in arguments
     if sized and spec.fixed_input_size:  # timm builds for the input
         changed["img_size"] = list(spec.input_size)
@@ -113,6 +115,8 @@ def write(
         if spec.fixed_input_size and built["img_size"] == list(spec.input_size):
             del built["img_size"]  # timm takes it from the input
     config: dict[str, Any] = {"architecture": card.architecture, "num_classes": num_classes}
+    if problem := built.pop("problem_type", None):  # of which timm knows nothing, nor minds it
+        config["problem_type"] = problem
     if num_features is not None:
         config["num_features"] = num_features
     names = label_names if label_names is not None else _explicit_labels(card, num_classes)

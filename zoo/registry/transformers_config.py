@@ -127,6 +127,8 @@ def write(
     if name == "SiglipForImageClassification":
         vision = {"model_type": model_type, **config}
         head, config = {"architectures": [name], "model_type": "siglip"}, {"vision_config": vision}
+        if "problem_type" in vision:
+            config["problem_type"] = vision.pop("problem_type")
     if name == "CLIPVisionModelWithProjection":
         config["projection_dim"] = fields["num_classes"]
     elif fields["num_classes"]:
@@ -183,7 +185,9 @@ def _classes(
 
 
 def _labels_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: config[k] for k in ("id2label", "label2id", "num_labels") if k in config}
+    return {
+        k: config[k] for k in ("id2label", "label2id", "num_labels", "problem_type") if k in config
+    }
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.registry.transformers_types import Fields, ModelType, activation, their_activation
+from zoo.registry.transformers_types import Fields, ModelType, activation, problem, their_activation
 
 Keys = Mapping[str, Any]
 
@@ -34,16 +34,6 @@ def max_length(fields: Keys) -> int:
     """Tokens of the longest text that a network of these fields takes."""
     spent = fields["padding_idx"] + 1 if fields.get("positions") == "after_padding" else 0
     return fields["max_positions"] - spent
-
-
-PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
-
-
-def _problem(keys: Keys) -> str | None:
-    problem = keys.get("problem_type")
-    if problem is not None and problem not in PROBLEMS:
-        raise ConfigError(f"problem_type is {problem!r}; one of {', '.join(PROBLEMS)} is known.")
-    return problem
 
 
 def _check_encoder(keys: Keys) -> None:
@@ -104,7 +94,7 @@ def _encoder(keys: Keys) -> Fields:
         "act_layer": activation(keys["hidden_act"]),
         "head_drop_rate": head_drop,
         "dense_drop_rate": head_drop,
-        "problem_type": _problem(keys),
+        "problem_type": problem(keys),
     }
 
 
@@ -148,7 +138,7 @@ def _from_mpnet(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _distilbert(keys: Keys) -> Fields:
     # sinusoidal_pos_embds says how positions start; they are in the file all the same
     act = activation(keys["activation"])
-    return {"act_layer": act, "transform_act": act, "problem_type": _problem(keys)}
+    return {"act_layer": act, "transform_act": act, "problem_type": problem(keys)}
 
 
 def _from_distilbert(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +200,7 @@ def _gpt2(keys: Keys) -> Fields:
     return {
         "act_layer": activation(keys["activation_function"]),
         "intermediate_size": _given(keys["n_inner"], 4 * width),
-        "problem_type": _problem(keys),
+        "problem_type": problem(keys),
         "head_drop_rate": _given(keys.get("classifier_dropout"), 0.1),
     }
 

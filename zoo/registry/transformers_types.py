@@ -16,6 +16,10 @@ VERSION = "5.23.0"  # whose config classes the defaults are
 
 Fields = dict[str, Any]
 
+SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
+REGRESSION = "regression"
+PROBLEMS = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)  # values of `problem_type`
+
 _ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -63,6 +67,18 @@ class ModelType:
     revert: Callable[[Mapping[str, Any]], dict[str, Any]]
     heads: Mapping[str, Mapping[str, Any]]
     idle: frozenset[str] = frozenset()
+
+
+def problem(keys: Mapping[str, Any]) -> str | None:
+    """What the classes of a config are; None where it does not say.
+
+    Raises:
+        ConfigError: a `problem_type` that is none.
+    """
+    stated = keys.get("problem_type")
+    if stated is not None and stated not in PROBLEMS:
+        raise ConfigError(f"problem_type is {stated!r}; one of {', '.join(PROBLEMS)} is known.")
+    return stated
 
 
 def activation(name: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.registry.transformers_types import Fields, ModelType, activation, their_activation
+from zoo.registry.transformers_types import Fields, ModelType, activation, problem, their_activation
 
 
 def _pair(size: Any) -> tuple[int, int]:
@@ -62,11 +62,12 @@ def _vision(keys: Mapping[str, Any]) -> Fields:
         "pos_drop_rate": dropout,
         "proj_drop_rate": dropout,
         "attn_drop_rate": attention,
-    }
+    } | ({"problem_type": stated} if (stated := problem(keys)) else {})
 
 
 def _from_vision(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    stated = fields["problem_type"]
+    return ({} if stated is None else {"problem_type": stated}) | {
         "image_size": _edge(fields["img_size"]),
         "hidden_act": their_activation(fields["act_layer"]),
         "intermediate_size": int(fields["embed_dim"] * fields["mlp_ratio"]),
@@ -183,7 +184,7 @@ VISION: dict[str, ModelType] = {
     "dinov2": ModelType(
         defaults=_DINO_DEFAULTS | {"patch_size": 14},
         same=_DINO_SAME,
-        fields={"pos_resample": "bicubic", "dynamic_img_size": True},
+        fields={"pos_resample": "bicubic", "dynamic_img_size": True, "whole_patches": False},
         derive=_dinov2,
         revert=_from_dinov2,
         heads={
@@ -195,7 +196,7 @@ VISION: dict[str, ModelType] = {
     "dinov2_with_registers": ModelType(
         defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
         same=_DINO_SAME | {"num_register_tokens": "reg_tokens"},
-        fields={"dynamic_img_size": True, "no_embed_reg": True},
+        fields={"dynamic_img_size": True, "whole_patches": False, "no_embed_reg": True},
         derive=_dinov2,
         revert=_from_dinov2,
         heads={

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.options import count
 from zoo.tasks.base import softmax
 from zoo.tasks.text import TextTask
 
@@ -80,12 +81,11 @@ class QuestionAnswering(TextTask):
             raise InputError("answer takes a question and a context, both texts.")
         if not question.strip() or not context.strip():
             raise InputError("The question or the context is empty; there is nothing to answer.")
-        if top < 1 or max_answer_tokens < 1:
-            raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
-        encodings, cls = (
-            self._windows(question, context, window, stride),
-            self.preprocess.id_of("cls"),
-        )
+        top = count("top", top, error=InputError)
+        max_answer_tokens = count("max_answer_tokens", max_answer_tokens, error=InputError)
+        window, stride = count("window", window), count("stride", stride, 0)
+        encodings = self._windows(question, context, window, stride)
+        cls = self.preprocess.id_of("cls")
 
         def found(encoding: Any, row: np.ndarray) -> tuple[list[Answer], float | None]:
             logits = self.unpadded(encoding, row)
@@ -196,6 +196,7 @@ class FillMask(TextTask):
         Raises:
             InputError: a text without the mask token, or with several of them.
         """
+        top = count("top", top, error=InputError)
         mask, encodings = self.preprocess.id_of("mask"), self.encoded(inputs, truncate=truncate)
         for k, encoding in enumerate(encodings):
             if encoding.ids.count(mask) != 1:

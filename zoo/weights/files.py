@@ -10,7 +10,7 @@ import json
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,6 +43,8 @@ DTYPES: Mapping[str, np.dtype] = {
 """The dtypes that zoo reads and writes, by their name in a safetensors header."""
 
 MAX_SHARD_SIZE = "5GB"  # of a file that is written, where nothing else is asked for
+UNTRAINED = "tfzoo.untrained"
+"""Key in the metadata of a safetensors file: the tensors that were never trained, as JSON."""
 
 _REMOTE = {"9p", "afs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs"}
@@ -61,11 +63,13 @@ class Checkpoint(Mapping[str, np.ndarray]):
         paths: the files.
         metadata: the texts that the files carry about themselves; the first file wins.
         aliases: further names of tensors, and the name that each is listed by.
+        untrained: names of the tensors that their files say were never trained.
     """
 
     def __init__(self, paths: Sequence[Path], prefixes: Mapping[Path, str] | None = None) -> None:
         self.paths = tuple(paths)
         self.metadata: dict[str, str] = {}
+        self.untrained: frozenset[str] = frozenset()
         self._tensors: dict[str, _Tensor] = {}
         noted: dict[str, str] = {}
         for path in self.paths:
@@ -82,6 +86,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
             noted |= {prefix + other: prefix + name for other, name in metadata.items()}
         known = self._tensors
         self.aliases = {k: v for k, v in noted.items() if v in known and k not in known}
+            self.untrained |= {prefix + name for name in _untrained(path, metadata)}
 
     @property
     def names(self) -> list[str]:
@@ -147,6 +152,7 @@ def save_checkpoint(
     path: str | os.PathLike,
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
+    untrained: Collection[str] = (),
 ) -> None:
     """Write tensors to a safetensors file, which appears whole or not at all.
 
@@ -154,6 +160,7 @@ def save_checkpoint(
         path: the file; one that is there already is replaced.
         tensors: arrays of any layout and byte order, in a dtype of `DTYPES`.
         metadata: texts to write into the header.
+        untrained: names of tensors that were never trained, which the header then says.
 
     Raises:
         FileFormatError: a dtype that zoo does not write.
@@ -164,6 +171,8 @@ def save_checkpoint(
 
     # The library writes an array's memory as it lies there: every other layout would be garbage.
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    if marked := sorted(arrays.keys() & set(untrained)):
+        metadata = {**(metadata or {}), UNTRAINED: json.dumps(marked)}
     known = set(DTYPES.values())
     if bad := {
         n: a.dtype.name for n, a in arrays.items() if a.dtype.newbyteorder("=") not in known
@@ -243,6 +252,20 @@ def _read_header(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
         raise FileFormatError(_complaint_of_dtypes(path, unread))
     file = _File(path, mapped)
     return {name: _tensor(file, 8 + length, entry) for name, entry in header.items()}, metadata
+
+
+def _untrained(path: Path, metadata: Mapping[str, str]) -> list[str]:
+    """The names of the tensors that a file says were never trained."""
+    try:
+        names = json.loads(metadata.get(UNTRAINED, "[]"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FileFormatError(
+            f"{path} has {UNTRAINED!r} in its metadata, which is no list of names of tensors. "
+            "Save the model again."
+        )
+    return names
 
 
 def _tensor(file: _File, start: int, entry: Mapping[str, Any]) -> _Tensor:

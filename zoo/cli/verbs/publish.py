@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--license", metavar="ID", help="Such as apache-2.0 [default: the card's].")
 @click.option("--prune", is_flag=True, help="Remove files there that are not published.")
 @click.option("--force", is_flag=True, help="Replace another architecture, or a page by hand.")
+@click.option("--untrained", is_flag=True, help="Let weights through that were never trained.")
 @click.option("--dry-run", is_flag=True, help="Stop after the checks; nothing is written.")
 @json_option("an object with repo, commit, url and report (target, passed, checks, files, bytes)")
 @click.pass_context
