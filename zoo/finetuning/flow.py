@@ -23,7 +23,7 @@ from zoo.finetuning.evaluation import Evaluation, evaluate
 from zoo.finetuning.features import head_of
 from zoo.finetuning.groups import stages
 from zoo.finetuning.settings import Settings, settle
-from zoo.finetuning.strategies import plan
+from zoo.finetuning.strategies import freeze, plan, trainable_layers
 from zoo.finetuning.training import Training
 from zoo.layers.building import named_weights
 from zoo.loading import rebuild
@@ -238,20 +238,18 @@ def _trained(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[Model, State]:
     twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
-    frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
-    heads = _heads(twin)
+    allowed, heads = trainable_layers(model), _heads(twin)
     training = Training(
         model=twin,
         settings=settings,
         store=store,
         classes=data.names,
-        frozen=frozen - frozenset(heads),
+        allowed={name: state for name, state in allowed.items() if name not in heads},
         callbacks=callbacks,
         **_network(twin, data, settings, heads),
     )
     state = training.run(plan(settings.strategy, settings.epochs, stages(twin), heads))
-    for layer in twin.layers:
-        layer.trainable = layer.name not in frozen
+    freeze(twin, [layer.name for layer in twin.layers], allowed)
     twin.compile(training.network.optimizer if training.network is twin else "adam")
     return twin, state
 

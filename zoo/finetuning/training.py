@@ -19,7 +19,7 @@ from zoo.finetuning.evaluation import score
 from zoo.finetuning.groups import optimizer_for
 from zoo.finetuning.optimizer import schedule
 from zoo.finetuning.settings import Settings
-from zoo.finetuning.strategies import Phase, freeze
+from zoo.finetuning.strategies import Phase, Trainable, freeze
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.tasks.graphs import compiled
@@ -38,7 +38,7 @@ class Training:
         held_out: gives batches `(x, y)` to validate with, the same each time.
         classes: names of the classes, for the metrics.
         store: where checkpoints go.
-        frozen: names of layers that never learn.
+        allowed: what may learn of the layers; of those that it does not name, all.
         callbacks: the caller's, for `fit`.
     """
 
@@ -50,7 +50,7 @@ class Training:
     held_out: Callable[[], Iterable[Any]]
     classes: tuple[str, ...]
     store: Store
-    frozen: frozenset[str] = frozenset()
+    allowed: Trainable = field(default_factory=dict)
     callbacks: Sequence[keras.callbacks.Callback] = ()
     state: State = field(default_factory=State)
 
@@ -75,7 +75,7 @@ class Training:
 
     def _fit(self, phase: Phase, arrays: Arrays | None) -> None:
         """The epochs of a phase that are left; `arrays` has the optimizer's state inside of it."""
-        freeze(self.model, phase, self.frozen)
+        freeze(self.model, phase.layers, self.allowed)
         optimizer = self._optimizer(phase)
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True,
