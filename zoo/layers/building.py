@@ -129,11 +129,7 @@ class KeepsTrainable(keras.layers.Layer):
         object.__setattr__(layer, "_inside", config.get("trainable_inside"))  # not to be tracked
         return layer
 
-    @property
-    def trainable(self) -> bool:
-        return super().trainable
-
-    @trainable.setter
+    @keras.layers.Layer.trainable.setter
     def trainable(self, value: bool) -> None:
         keras.layers.Layer.trainable.fset(self, value)
         object.__setattr__(self, "_inside", None)
