@@ -302,6 +302,13 @@ class Model(keras.Model):
         # not by super(): AutoGraph would look for it in the locals of all callers, and keep these
         return keras.Model.__call__(self, inputs, *args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            # TensorFlow passes over a value that is there already, but layers inside may differ
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
         """As Keras's, but without a loss it takes the task's, and `accuracy` is the task's, too.
 

@@ -20,6 +20,7 @@ from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
 from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import LSTM
 from zoo.weights.mapping import KERNEL, Row, WeightMap
 
@@ -84,10 +85,7 @@ def build(config: AWDLSTMConfig, input_size: Any = (None, None)) -> Graph:
         x = encoder(x, reverse=True)
         logits = Bias(name="decoder")(x) if config.out_bias else x
     else:
-        dense = keras.layers.Dense(
-            config.vocab_size, kernel_initializer=dense_uniform(), name="decoder"
-        )
-        logits = dense(x)
+        logits = Dense(config.vocab_size, kernel_initializer=dense_uniform(), name="decoder")(x)
     return Graph(inputs=tokens, outputs=logits)
 
 

@@ -20,6 +20,7 @@ from zoo.errors import ConfigError
 from zoo.layers.base import choose
 from zoo.layers.embedding import Embedding
 from zoo.layers.head import dense_uniform, real_input
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import GRU, LSTM, Recurrent
 from zoo.layers.sequence import SequencePool, SeriesScale, SeriesUnscale, StepMask
 from zoo.preprocessing.spec import SequenceSpec
@@ -151,7 +152,7 @@ def _forecaster(config: LSTMConfig, x: Any, mask: Any, scale: Any) -> Any:
 def _decoded(config: LSTMConfig, x: Any, outputs: int) -> Any:
     if config.drop_rate:
         x = keras.layers.Dropout(config.drop_rate, name="drop")(x)
-    return keras.layers.Dense(outputs, kernel_initializer=dense_uniform(), name="decoder")(x)
+    return Dense(outputs, kernel_initializer=dense_uniform(), name="decoder")(x)
 
 
 HEADS: dict[str, Callable[[LSTMConfig, Any, Any, Any], Any]] = {

@@ -26,7 +26,7 @@ from zoo.finetuning.features import head_of
 from zoo.finetuning.groups import stages
 from zoo.finetuning.recipe import Facts, untrained
 from zoo.finetuning.settings import Settings, settle
-from zoo.finetuning.strategies import Phase, plan
+from zoo.finetuning.strategies import Phase, freeze, plan, trainable_layers
 from zoo.finetuning.training import Course, Training
 from zoo.layers.building import named_weights
 from zoo.loading import rebuild
@@ -266,20 +266,18 @@ def _trained(
 ) -> tuple[Model, State]:
     options = {"problem_type": None} if "problem_type" in model.record.card.config else {}
     twin = rebuild(model, labels=data.classes, dtype=settings.dtype, **options)
-    frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
-    heads = _heads(twin)
+    allowed, heads = trainable_layers(model), _heads(twin)
     training = Training(
         model=twin,
         course=partial(_course, twin, data, settings, heads),
         settings=settings,
         store=store,
         classes=data.names,
-        frozen=frozen - frozenset(heads),
+        allowed={name: state for name, state in allowed.items() if name not in heads},
         callbacks=callbacks,
     )
     state = training.run(plan(settings, stages(twin), heads))
-    for layer in twin.layers:
-        layer.trainable = layer.name not in frozen
+    freeze(twin, [layer.name for layer in twin.layers], allowed)
     twin.compile(getattr(twin, "optimizer", None) or "adam")
     return twin, state
 

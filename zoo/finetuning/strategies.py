@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 
 from zoo.finetuning.settings import Settings
+from zoo.layers.building import set_trainable, trainable_inside
+
+Trainable = Mapping[str, tuple[bool, Mapping[str, bool]]]
+"""Name of a top layer -> whether it is trainable, and what differs inside of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,20 @@ def _top(stages: Sequence[Sequence[str]], part: int, parts: int) -> frozenset[st
     return frozenset(name for stage in stages[len(stages) - count :] for name in stage)
 
 
-def freeze(model: keras.Model, phase: Phase, frozen: frozenset[str]) -> None:
-    """Let the layers of a phase learn, but for those that the caller has frozen."""
+def trainable_layers(model: keras.Model) -> Trainable:
+    """What a model's owner lets learn."""
+    return {layer.name: (layer.trainable, trainable_inside(layer)) for layer in model.layers}
+
+
+def freeze(model: keras.Model, layers: Collection[str], allowed: Trainable) -> None:
+    """Let the named layers learn, but for what the model's owner has frozen.
+
+    Args:
+        allowed: layers that it does not name may learn.
+    """
     for layer in model.layers:
-        layer.trainable = layer.name in phase.layers and layer.name not in frozen
+        value, inside = allowed.get(layer.name, (True, {}))
+        if layer.name in layers:
+            set_trainable(layer, value, inside)
+        else:
+            layer.trainable = False

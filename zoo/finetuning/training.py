@@ -20,7 +20,7 @@ from zoo.finetuning.groups import optimizer_for
 from zoo.finetuning.optimizer import schedule
 from zoo.finetuning.recipe import adapted
 from zoo.finetuning.settings import Settings
-from zoo.finetuning.strategies import Phase, freeze
+from zoo.finetuning.strategies import Phase, Trainable, freeze
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.tasks.graphs import compiled
@@ -53,7 +53,7 @@ class Training:
         settings: of the run.
         classes: names of the classes, for the metrics.
         store: where checkpoints go.
-        frozen: names of layers that never learn.
+        allowed: what may learn of the layers; of those that it does not name, all.
         callbacks: the caller's, for `fit`.
     """
 
@@ -62,7 +62,7 @@ class Training:
     settings: Settings
     classes: tuple[str, ...]
     store: Store
-    frozen: frozenset[str] = frozenset()
+    allowed: Trainable = field(default_factory=dict)
     callbacks: Sequence[keras.callbacks.Callback] = ()
     state: State = field(default_factory=State)
     at: Course = field(init=False)  # of the phase that runs
@@ -90,7 +90,7 @@ class Training:
 
     def _fit(self, phase: Phase, arrays: Arrays | None) -> None:
         """The epochs of a phase that are left; `arrays` has the optimizer's state inside of it."""
-        freeze(self.model, phase, self.frozen)
+        freeze(self.model, phase.layers, self.allowed)
         self.at = at = self.course(phase)
         optimizer = self._optimizer(phase)
         loss = keras.losses.CategoricalCrossentropy(

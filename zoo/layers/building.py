@@ -1,8 +1,13 @@
-"""Building a model with no random initialisation. All private Keras API of zoo is in this module.
+"""Building a model with no random initialisation, and keeping what is frozen in it.
+
+All private Keras API of zoo is in this module, but for what `zoo/_keras_hook.py` hooks into.
 
 Keras can create variables without values inside a `StatelessScope`; it lists them globally and
 initialises them later. Here that list is always emptied, each value's shape is checked (Keras does
 not), and whatever got no value is initialised as Keras would have done it.
+
+Keras's config of a layer says whether the layer itself is trainable; the layers inside of it are
+made anew, all trainable. `KeepsTrainable` has the config say it of them too.
 """
 
 from __future__ import annotations
@@ -86,6 +91,79 @@ def _named(
     for layer in model.layers:
         walk(layer, f"{layer.name}.")
     return names
+
+
+# ---------------------------------------------------------------- what is frozen
+
+
+def trainable_inside(layer: keras.layers.Layer) -> dict[str, bool]:
+    """Where layers and weights inside of a layer are trainable otherwise than what holds them.
+
+    Returns:
+        Path from the layer, as in `attn/qkv/kernel`, to whether it is trainable.
+    """
+    differing: dict[str, bool] = {}
+
+    def walk(holder: keras.layers.Layer, prefix: str) -> None:
+        for part in (*holder._trainable_variables, *holder._layers):
+            if part.trainable != holder.trainable:
+                differing[prefix + part.name] = part.trainable
+        for child in holder._layers:
+            walk(child, f"{prefix}{child.name}/")
+
+    walk(layer, "")
+    return differing
+
+
+def set_trainable(layer: keras.layers.Layer, value: bool, inside: Mapping[str, bool]) -> None:
+    """Make a layer trainable or not, and all inside of it but for what `trainable_inside` gave.
+
+    Args:
+        inside: paths that the layer does not have are passed over.
+    """
+
+    def walk(holder: keras.layers.Layer, prefix: str) -> None:
+        for part in (*holder._trainable_variables, *holder._layers):
+            part.trainable = inside.get(prefix + part.name, holder.trainable)
+        for child in holder._layers:
+            walk(child, f"{prefix}{child.name}/")
+
+    layer.trainable = value
+    walk(layer, "")
+
+
+class KeepsTrainable(keras.layers.Layer):
+    """A layer whose config says what is frozen inside of it.
+
+    Layers made inside of a frozen one are frozen.
+    """
+
+    _inside: Mapping[str, bool] | None = None  # from the config, until the layer is built
+
+    def get_config(self) -> dict[str, Any]:
+        inside = trainable_inside(self) if self._inside is None else self._inside
+        stated = inside or self._layers or self._inside is not None
+        return super().get_config() | ({"trainable_inside": dict(inside)} if stated else {})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        own = {key: value for key, value in config.items() if key != "trainable_inside"}
+        layer = super().from_config(own)
+        object.__setattr__(layer, "_inside", config.get("trainable_inside"))  # not to be tracked
+        return layer
+
+    @keras.layers.Layer.trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        object.__setattr__(self, "_inside", None)
+
+    def _post_build(self) -> None:
+        super()._post_build()
+        if self._inside is not None or not self.trainable:
+            set_trainable(self, self.trainable, self._inside or {})
+
+
+# ---------------------------------------------------------------- first values
 
 
 def initialize(

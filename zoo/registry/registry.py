@@ -178,6 +178,25 @@ def import_family(family: str) -> Any:
     return module.FAMILY
 
 
+def import_third_parties() -> None:
+    """Import the modules that build other packages' families.
+
+    One that cannot be imported is a warning and must not break the rest.
+    """
+    for family, module in _registry().modules.items():
+        if module.partition(".")[0] == __name__.partition(".")[0]:
+            continue
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # another package's fault, of whatever kind
+            warnings.warn(
+                f"{module!r}, which builds the family {family!r}, cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
 def architecture_card(name: str) -> ModelCard:
     """The card of an architecture without weights: its family, config and parameter count.
 
