@@ -17,6 +17,8 @@ FLOORS = {
     "zoo._lazy": 0,
     "zoo._keras_hook": 0,
     "zoo.vectors": 0,
+    "zoo.typed": 0,
+    "zoo.parsing": 0,
     "zoo.weights": 1,
     "zoo.preprocessing": 1,
     "zoo.registry": 2,

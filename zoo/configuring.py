@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.architectures.base import Architecture
-from zoo.errors import OptionError, did_you_mean
+from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry import labels as label_sets
@@ -64,6 +64,10 @@ def _check(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
         raise OptionError(f"num_classes must be 0 or more; got {wishes.num_classes}.")
     if wishes.in_channels is not None and wishes.in_channels < 1:
         raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
+    if isinstance(card.preprocessing, ImageSpec) and family.first_conv is None:
+        raise ConfigError(
+            f"{card.name!r} prepares images, which family {family.name!r} does not read."
+        )
     of_images = {"in_channels": wishes.in_channels, "input_size": wishes.input_size}
     if family.first_conv is None and (given := [k for k, v in of_images.items() if v is not None]):
         raise OptionError(

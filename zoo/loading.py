@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import Wishes, configure, given, recorded
-from zoo.errors import OptionError
+from zoo.errors import ConfigError, OptionError
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.layers.convolution import adapt_channels
 from zoo.model import LoadReport, Model, Record
@@ -28,6 +28,9 @@ from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
 from zoo.weights.handle import Source, parse_handle
 from zoo.weights.mapping import Resolution
+
+# How many variables a network can have beside a file: for each tensor, and of a head or dropout.
+_SHARE, _BESIDE = 4, 256
 
 
 class LicenseWarning(UserWarning):
@@ -141,7 +144,7 @@ def assemble(
     model, config = _uninitialized(card, family, wishes, _policy(dtype, checkpoint), checkpoint)
     if checkpoint is None:
         initialize(model, {})
-        report = LoadReport(fresh=tuple(named_weights(model)))
+        report = LoadReport(fresh=tuple(named_weights(model)), idle=card.idle)
         model.attach(dataclasses.replace(model.record, report=report))
         return model
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
@@ -212,8 +215,15 @@ def _uninitialized(
     if family.suited is not None and checkpoint is not None:
         config = family.suited(config, checkpoint)
     record = recorded(card, family, config, wishes)
-    with dtype_scope(policy):
-        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
+    try:
+        with dtype_scope(policy):
+            model = build_uninitialized(lambda: _model(record, family, config, wishes), **most)
+    except OptionError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # what a layer says of sizes that cannot be is said of the config
+        raise ConfigError(f"{card.name}: no network can be built of its config: {error}") from error
     return model, config
 
 
@@ -310,6 +320,7 @@ def _loaded(
         ignored=resolution.ignored,
         adapted=resolution.adapted,
         dtype=dtype,
+        idle=record.card.idle,
     )
     held = [name for name in checkpoint if name not in resolution.constants]
     dtypes = {name: str(checkpoint.dtype(name)) for name in held}

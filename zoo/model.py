@@ -35,6 +35,7 @@ class LoadReport:
         ignored: tensors of the files that were not used.
         adapted: weights that were fitted to another number of input channels.
         dtype: dtype of the files' tensors.
+        idle: keys of the config file that change nothing in the network.
     """
 
     source: str | None = None
@@ -45,11 +46,12 @@ class LoadReport:
     ignored: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
     dtype: str | None = None
+    idle: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = f"{self.source}@{self.commit}" if self.commit else self.source
         lines = [f"{self.loaded} weights from {origin or 'nowhere'} ({self.dtype or 'no file'})"]
-        for title in ("fresh", "ignored", "adapted"):
+        for title in ("fresh", "ignored", "adapted", "idle"):
             if names := getattr(self, title):
                 shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))
                 lines.append(f"{title}: {shown}")

@@ -8,9 +8,12 @@ from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.registry.transformers_types import Fields, ModelType, activation, their_activation
+from zoo.typed import Size, fits
 
 
 def _pair(size: Any) -> tuple[int, int]:
+    if not fits(size, tuple[Size, Size]):
+        raise ConfigError(f"image_size is {size!r:.100}; an edge, or height and width, expected.")
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
@@ -26,9 +29,11 @@ def _ratio(hidden: int, width: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-# Keys of backbones and of training: of no effect on what the network gives.
-_BACKBONE = {"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"}
-_BACKBONE |= {"stage_names", "use_mask_token"}
+_BACKBONE = dict.fromkeys(
+    ("apply_layernorm", "reshape_hidden_states"), "of backbones, which give maps of their own"
+) | {"use_mask_token": "of masked images"}
+_MASKED = {"encoder_stride": "of masked images"}
+_PROJECTION = {"projection_dim": "of the classes that have a projection, which use it"}
 
 _VISION = {
     "hidden_size": "embed_dim",
@@ -167,6 +172,7 @@ VISION: dict[str, ModelType] = {
         derive=_vit,
         revert=_from_vit,
         heads={"ViTModel": {}, "ViTForImageClassification": _CLASSIFIER},
+        idle=_MASKED,
     ),
     "deit": ModelType(
         defaults=_VIT_DEFAULTS,
@@ -179,6 +185,7 @@ VISION: dict[str, ModelType] = {
             "DeiTForImageClassification": _CLASSIFIER,
             "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"dist_head": True},
         },
+        idle=_MASKED,
     ),
     "dinov2": ModelType(
         defaults=_DINO_DEFAULTS | {"patch_size": 14},
@@ -190,7 +197,7 @@ VISION: dict[str, ModelType] = {
             "Dinov2Model": {},
             "Dinov2ForImageClassification": {"global_pool": "cat_token_avg"},
         },
-        idle=frozenset(_BACKBONE),
+        idle=_BACKBONE,
     ),
     "dinov2_with_registers": ModelType(
         defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
@@ -202,7 +209,7 @@ VISION: dict[str, ModelType] = {
             "Dinov2WithRegistersModel": {},
             "Dinov2WithRegistersForImageClassification": {"global_pool": "cat_token_avg"},
         },
-        idle=frozenset(_BACKBONE),
+        idle=_BACKBONE,
     ),
     "clip_vision_model": ModelType(
         defaults=_SIZES
@@ -219,7 +226,7 @@ VISION: dict[str, ModelType] = {
         derive=_vision,
         revert=_from_tower,
         heads={"CLIPVisionModel": {}, "CLIPVisionModelWithProjection": PROJECTION},
-        idle=frozenset({"dropout", "projection_dim"}),
+        idle=_PROJECTION,
     ),
     "siglip_vision_model": ModelType(
         defaults=_SIZES
@@ -242,6 +249,5 @@ VISION: dict[str, ModelType] = {
             "SiglipVisionModel": {},
             "SiglipForImageClassification": {"global_pool": "avg", "fc_norm": False},
         },
-        idle=frozenset({"projection_dim"}),
     ),
 }
