@@ -30,8 +30,9 @@ def _ratio(hidden: int, width: int) -> float:
 
 
 _BACKBONE = dict.fromkeys(
-    ("apply_layernorm", "reshape_hidden_states"), "of backbones, which give maps of their own"
-) | {"use_mask_token": "of masked images"}
+    ("apply_layernorm", "reshape_hidden_states", "out_features", "out_indices"),
+    "of backbones, which give maps of their own",
+)
 _MASKED = {"encoder_stride": "of masked images"}
 _PROJECTION = {"projection_dim": "of the classes that have a projection, which use it"}
 
@@ -126,10 +127,17 @@ def _gated(hidden: int) -> int:
     return (int(hidden * 2 / 3) + 7) // 8 * 8
 
 
+def _siglip(keys: Mapping[str, Any]) -> Fields:
+    # without the head there is nothing after the last norm; one vector is the tokens' average
+    pooling = {"global_pool": "map"} if keys["vision_use_head"] else _AVERAGE
+    return _vision(keys) | pooling
+
+
 def _from_tower(fields: Mapping[str, Any]) -> dict[str, Any]:
     return _from_vision(fields) | {"attention_dropout": fields["attn_drop_rate"]}
 
 
+_AVERAGE: Fields = {"global_pool": "avg", "fc_norm": False}
 _CLS_SLOT = {"pos_resample": "bicubic"}
 _DINO_DEFAULTS = (
     _SIZES
@@ -197,7 +205,7 @@ VISION: dict[str, ModelType] = {
             "Dinov2Model": {},
             "Dinov2ForImageClassification": {"global_pool": "cat_token_avg"},
         },
-        idle=_BACKBONE,
+        idle=_BACKBONE | {"use_mask_token": "of masked images"},
     ),
     "dinov2_with_registers": ModelType(
         defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
@@ -239,15 +247,13 @@ VISION: dict[str, ModelType] = {
         },
         same=_VISION,
         fields=_CLS_SLOT | {"class_token": False},
-        derive=lambda keys: (
-            _vision(keys) | {"global_pool": "map" if keys["vision_use_head"] else "avg"}
-        ),
+        derive=_siglip,
         revert=lambda fields: (
             _from_tower(fields) | {"vision_use_head": fields["global_pool"] == "map"}
         ),
         heads={
             "SiglipVisionModel": {},
-            "SiglipForImageClassification": {"global_pool": "avg", "fc_norm": False},
+            "SiglipForImageClassification": _AVERAGE,
         },
     ),
 }
