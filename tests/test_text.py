@@ -174,7 +174,9 @@ def test_no_tokenizer(tmp_path):
 def test_a_vocabulary_without_its_special_tokens(tmp_path):
     folder = bert(tmp_path)
     (folder / "vocab.txt").write_text("the\ncat\n")
-    with pytest.raises(ConfigError, match=r"lacks the special token\(s\) \[UNK\], \[PAD\]"):
+    with pytest.raises(
+        ConfigError, match=r"lacks the special token\(s\) \[UNK\], \[SEP\], \[PAD\]"
+    ):
         zoo.load(folder)
 
 

@@ -12,9 +12,14 @@ import numpy as np
 
 from zoo.errors import InputError
 from zoo.preprocessing.text_spec import TextSpec
+from zoo.preprocessing.tokenizers import library, read
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
+
+# What transformers' clean_up_tokenization_spaces takes away, in its order.
+_CLEAN = {f" {mark}": mark for mark in (".", "?", "!", ",")} | {" ' ": "'"}
+_CLEAN |= {f" {ending}": ending for ending in ("n't", "'m", "'s", "'ve", "'re")}
 
 Text = str | tuple[str, str]  # one, or two that belong together
 
@@ -80,17 +85,17 @@ class TextPreprocessor:
         Raises:
             InputError: the files of the model have none.
         """
-        from tokenizers import Tokenizer
-
+        if self.spec.no_tokenizer is not None:
+            raise InputError(f"This model's texts cannot be read: {self.spec.no_tokenizer}")
         if self.spec.tokenizer is None:
             raise InputError(
                 "This model has no tokenizer: no tokenizer.json, no vocab.txt, and no vocab.json "
                 "with merges.txt lies beside its weights. Put the file there, or call the model on "
                 "token ids."
             )
-        tokenizer = Tokenizer.from_str(self.spec.tokenizer)
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
+        with library("the model's tokenizer cannot be read"):
+            tokenizer = read(self.spec.tokenizer)
+            tokenizer.encode_special_tokens = self.spec.split_special
         return tokenizer
 
     def encode(
@@ -120,10 +125,9 @@ class TextPreprocessor:
             tokenizer.no_truncation()
         else:
             tokenizer.enable_truncation(limit, direction=self.spec.truncation_side)
-        try:
+        _check_unicode(texts)
+        with library("The texts could not be cut into tokens", InputError):
             encodings = tokenizer.encode_batch(texts, add_special_tokens=special)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise InputError(_not_unicode(texts, error)) from None
         cut = [k for k, encoding in enumerate(encodings) if encoding.overflowing]
         if cut and not truncate:
             raise InputError(
@@ -171,11 +175,27 @@ class TextPreprocessor:
             arrays["attention_mask"][k, place] = 1
             if "token_type_ids" in arrays:
                 arrays["token_type_ids"][k, place] = encoding.type_ids
+        self._check_ids(arrays["input_ids"])
         return arrays
+
+    def _check_ids(self, ids: np.ndarray) -> None:
+        """Raise `InputError` for a token that the model has no row for, which only tokens that were
+        added to a tokenizer can be."""
+        rows = self.spec.vocab_size
+        if rows and ids.size and (highest := int(ids.max())) >= rows:
+            row, token = np.argwhere(ids == highest)[0][0], self.tokenizer.id_to_token(highest)
+            raise InputError(
+                f"Text {row} of the batch has the token {token!r} of id {highest}, but the model's "
+                f"table has {rows} tokens: it was added to the tokenizer and never to the model."
+            )
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of token ids; `special`: with the tokens that have a meaning of their own."""
-        return self.tokenizer.decode([int(k) for k in ids], skip_special_tokens=not special)
+        text = self.tokenizer.decode([int(k) for k in ids], skip_special_tokens=not special)
+        if self.spec.clean_up:
+            for spaced, plain in _CLEAN.items():
+                text = text.replace(spaced, plain)
+        return text
 
     def id_of(self, name: str) -> int | None:
         """The id of a special token by its name, such as `mask`."""
@@ -191,15 +211,15 @@ def _prompted(prompt: str, text: Text) -> Text:
     return prompt + text if isinstance(text, str) else (prompt + text[0], text[1])
 
 
-def _not_unicode(texts: Sequence[Text], error: Exception) -> str:
+def _check_unicode(texts: Sequence[Text]) -> None:
+    """Raise `InputError` for text that is none, which the library reports without its place."""
     for k, text in enumerate(texts):
         for part in (text,) if isinstance(text, str) else text:
             try:
                 part.encode()
             except UnicodeEncodeError as found:
-                return (
+                raise InputError(
                     f"Text {k} has half of a surrogate pair, {part[found.start]!r}, at place "
                     f"{found.start}, which is no character. Decode its source with "
                     "errors='replace'."
-                )
-    return f"The texts could not be cut into tokens: {error}."
+                ) from None

@@ -22,6 +22,7 @@ class TextSpec(Spec):
 
     Attributes:
         tokenizer: content of a `tokenizer.json`; None: the files of the model are not here.
+        no_tokenizer: why there is none, where the files have one that zoo does not read.
         settings: content of its `tokenizer_config.json`, for those who save the model.
         inputs: what the model takes, of `input_ids`, `attention_mask`, `token_type_ids`.
         vocab_size: rows of the model's table of tokens.
@@ -31,6 +32,8 @@ class TextSpec(Spec):
         special: tokens with a meaning of their own, by name: `unk`, `pad`, `cls`, `sep`, `mask`,
             `bos`, `eos`.
         stop_ids: tokens at which a language model has ended.
+        split_special: whether special tokens in a text are read as any other text.
+        clean_up: whether spaces before punctuation are taken out of decoded texts.
         prompts: texts to put before others, by name, and which of them is the usual one.
 
     Raises:
@@ -40,6 +43,7 @@ class TextSpec(Spec):
     kind: ClassVar[str] = "text"
 
     tokenizer: str | None = field(default=None, repr=False)
+    no_tokenizer: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     vocab_size: int = 0
@@ -49,6 +53,8 @@ class TextSpec(Spec):
     padding_idx: int = 0
     special: Mapping[str, str] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
+    split_special: bool = False
+    clean_up: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
 
@@ -74,6 +80,8 @@ class TextSpec(Spec):
 
     def facts(self) -> Iterator[tuple[str, str]]:
         yield "Input", self.summary
+        if self.no_tokenizer is not None:
+            yield "  tokenizer", f"none: {self.no_tokenizer}"
         if self.special:
             yield "  special", ", ".join(f"{name} {token}" for name, token in self.special.items())
         if self.prompts:
