@@ -39,6 +39,7 @@ bench: $(VENV)/.bench
 cards: $(VENV)/.parity
 	$(BIN)/python scripts/build_cards.py
 	$(BIN)/python scripts/build_text_cards.py
+	$(BIN)/python scripts/build_config_keys.py
 
 goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py

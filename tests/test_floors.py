@@ -20,6 +20,8 @@ FLOORS = {
     "zoo.vectors": 0,
     "zoo.options": 0,
     "zoo.front_matter": 1,
+    "zoo.typed": 0,
+    "zoo.parsing": 0,
     "zoo.weights": 1,
     "zoo.preprocessing": 1,
     "zoo.registry": 2,

@@ -109,9 +109,12 @@ def test_wishes_that_cannot_be(base, options, error, expected):
     ("changes", "expected"),
     [
         ({"hidden_act": "gelu_nwe"}, "activation 'gelu_nwe' is unknown.*Did you mean 'gelu_new'"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"add_cross_attention": True}, "add_cross_attention is true"),
-        ({"use_flash": True}, "sets use_flash, which zoo does not know"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type to 'relative_key'"),
+        (
+            {"add_cross_attention": True},
+            "sets add_cross_attention to True, which transformers reads",
+        ),
+        ({"is_causal": False}, "sets is_causal to False, which transformers reads"),
         ({"architectures": ["BertForMultipleChoice"]}, "is of a BertForMultipleChoice"),
         ({"architectures": ["BertLMHeadModel"]}, "is_decoder false"),
         ({"problem_type": "ranking"}, "problem_type is 'ranking'"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.architectures.base import Architecture
-from zoo.errors import OptionError, did_you_mean
+from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry import labels as label_sets
@@ -63,6 +63,10 @@ def _check(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
     if wishes.labels and (wishes.features_only or wishes.num_classes == 0):
         raise OptionError(
             f"{len(wishes.labels)} labels were given, and the model would have no classes."
+        )
+    if isinstance(card.preprocessing, ImageSpec) and family.first_conv is None:
+        raise ConfigError(
+            f"{card.name!r} prepares images, which family {family.name!r} does not read."
         )
     of_images = {"in_channels": wishes.in_channels, "input_size": wishes.input_size}
     if family.first_conv is None and (given := [k for k, v in of_images.items() if v is not None]):

@@ -17,7 +17,7 @@ import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import Wishes, configure, given, recorded
-from zoo.errors import OptionError
+from zoo.errors import ConfigError, OptionError
 from zoo.layers.building import (
     build_uninitialized,
     dtype_scope,
@@ -37,6 +37,9 @@ from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
 from zoo.weights.handle import Source
 from zoo.weights.mapping import Resolution, WeightMap
+
+# How many variables a network can have beside a file: for each tensor, and of a head or dropout.
+_SHARE, _BESIDE = 4, 256
 
 
 class LicenseWarning(UserWarning):
@@ -148,7 +151,7 @@ def assemble(
     if checkpoint is None:
         initialize(model, {})
         bare = dataclasses.replace(model.record.card, weights=None)
-        report = LoadReport(fresh=tuple(learned_weights(model)))
+        report = LoadReport(fresh=tuple(learned_weights(model)), idle=card.idle)
         _attach(model, dataclasses.replace(model.record, card=bare, report=report))
         return model
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
@@ -197,7 +200,11 @@ def _marked(table: WeightMap, checkpoint: Checkpoint, resolution: Resolution) ->
     """The weights that the files say were never trained."""
     if not checkpoint.untrained:
         return ()
-    matches = [m for m in table.matches(resolution.values) if checkpoint.untrained & {*m.sources, *m.aliases}]
+    matches = [
+        m
+        for m in table.matches(resolution.values)
+        if checkpoint.untrained & {*m.sources, *m.aliases}
+    ]
     return tuple(name for match in matches for name in match.models)
 
 
@@ -255,8 +262,15 @@ def _uninitialized(
     notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
     record = recorded(card, family, config, wishes)
     record = dataclasses.replace(record, report=LoadReport(notes=notes))
-    with dtype_scope(policy):
-        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
+    try:
+        with dtype_scope(policy):
+            model = build_uninitialized(lambda: _model(record, family, config, wishes), **most)
+    except OptionError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # what a layer says of sizes that cannot be is said of the config
+        raise ConfigError(f"{card.name}: no network can be built of its config: {error}") from error
     return model, config
 
 
@@ -359,6 +373,7 @@ def _loaded(
         adapted=resolution.adapted,
         notes=(*record.report.notes, *notes),
         dtype=dtype,
+        idle=record.card.idle,
     )
     held = [name for name in checkpoint if name not in resolution.constants]
     dtypes = {name: str(checkpoint.dtype(name)) for name in held}

@@ -41,6 +41,7 @@ class LoadReport:
         adapted: weights that were fitted to another number of input channels.
         notes: what the files have otherwise than their config says or such files usually do.
         dtype: dtype of the files' tensors.
+        idle: keys of the config file that change nothing in the network.
     """
 
     source: str | None = None
@@ -54,13 +55,14 @@ class LoadReport:
     dtype: str | None = None
     pull_request: str | None = None
     marked: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = f"{self.source}@{self.commit}" if self.commit else self.source
         lines = [f"{self.loaded} weights from {origin or 'nowhere'} ({self.dtype or 'no file'})"]
         if self.pull_request:
             lines.append(f"{self.pull_request}: the safetensors are in this pull request alone")
-        for title in ("fresh", "ignored", "adapted"):
+        for title in ("fresh", "ignored", "adapted", "idle"):
             if names := getattr(self, title):
                 shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))
                 lines.append(f"{title}: {shown}")

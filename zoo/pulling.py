@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from zoo.errors import (
     NotFoundError,
     UnknownNameError,
 )
+from zoo.parsing import parse_json, read_bounded
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
@@ -211,6 +211,7 @@ def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
         preprocessing=found.preprocessing,
         task=found.task,
         labels=found.labels or card.labels,
+        idle=found.idle,
     )
 
 
@@ -246,12 +247,12 @@ def module_weights(files: Files, folder: str) -> Path:
 
 def _preprocessor(files: Files, config: Any) -> Any:
     """What an image processor's own file says; None where there is none."""
-    if not isinstance(config, dict) or config.get("model_type") in TEXT:
+    if not isinstance(config, dict) or config.get("model_type") in [*TEXT]:
         return None
     preprocessor = read_json(files, "preprocessor_config.json", required=False)
     if preprocessor is None and "model_type" in config:  # as processors of two halves save it
         both = read_json(files, "processor_config.json", required=False)
-        preprocessor = (both or {}).get("image_processor")
+        preprocessor = both.get("image_processor") if isinstance(both, dict) else both
     return preprocessor
 
 
@@ -259,11 +260,14 @@ def read_text(files: Files, name: str) -> str | None:
     """A text file of a folder; None where it does not exist.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: it is not UTF-8, or larger than any such file of a model.
+        AccessError: it may not be read.
     """
     path = files.file(name, required=False)
+    if path is None:
+        return None
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
+        return read_bounded(path, where=f"{files.origin}/{name}").decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{files.origin}/{name} is not text in UTF-8: {error}.") from error
 
@@ -271,12 +275,8 @@ def read_text(files: Files, name: str) -> str | None:
 def read_json(files: Files, name: str, *, required: bool = True) -> Any:
     """A JSON file of a folder; None where an optional one does not exist."""
     path = files.file(name, required=required)
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{files.origin}/{name} is not valid JSON: {error}.") from error
+    where = f"{files.origin}/{name}"
+    return None if path is None else parse_json(read_bounded(path, where=where), where=where)
 
 
 def card_files(card: ModelCard, source: Source) -> Files | None:

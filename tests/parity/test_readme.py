@@ -169,7 +169,7 @@ def files_of_the_reader():
         file.setframerate(RATE)
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     Path("texts.txt").write_text("A fine film.\nNobody laughed.\n")
-    with open("letters.csv", "w", newline="") as file:
+    with Path("letters.csv").open("w", newline="") as file:
         rows = [(f"the cat sat {k}", "good") for k in range(6)]
         rows += [(f"where is the dog {k}", "bad") for k in range(6)]
         csv.writer(file).writerows([("text", "label"), *rows])

@@ -22,6 +22,7 @@ from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import LSTM
+from zoo.typed import Count, Depth, Rate, Size
 from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
@@ -41,16 +42,16 @@ class AWDLSTMConfig:
         out_bias: whether the decoder has a bias.
     """
 
-    vocab_size: int = 60000
-    emb_sz: int = 400
-    n_hid: int = 1152
-    n_layers: int = 3
-    pad_token: int | None = 1
-    embed_p: float = 0.02
-    input_p: float = 0.25
-    weight_p: float = 0.2
-    hidden_p: float = 0.15
-    output_p: float = 0.1
+    vocab_size: Size = 60000
+    emb_sz: Size = 400
+    n_hid: Size = 1152
+    n_layers: Depth = 3
+    pad_token: Count | None = 1
+    embed_p: Rate = 0.02
+    input_p: Rate = 0.25
+    weight_p: Rate = 0.2
+    hidden_p: Rate = 0.15
+    output_p: Rate = 0.1
     tie_weights: bool = True
     out_bias: bool = True
 

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from zoo import typed
 from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
 from zoo.options import number, plain, suits
 from zoo.preprocessing.spec import Spec
@@ -128,17 +129,22 @@ class Architecture:
         """Make the config from plain data, strictly.
 
         Raises:
-            ConfigError: an option that the family does not have, named with the nearest ones.
+            ConfigError: an option that the family does not have, named with the nearest ones, or
+                a value that its option cannot have.
         """
         options = {k: v for k, v in data.items() if k not in (*self.flatten, *self.no_maths)}
         for group in self.flatten:
-            options |= data.get(group) or {}
+            nested = data.get(group) or {}
+            if not isinstance(nested, Mapping):
+                raise ConfigError(f"{origin}: {group} is {nested!r:.200}; expected an object.")
+            options |= nested
         known = {f.name for f in dataclasses.fields(self.config)}
         if unknown := sorted(set(options) - known):
             raise ConfigError(
                 f"{origin} sets {', '.join(unknown)}, which family {self.name!r} does not know."
                 f"{did_you_mean(unknown[0], known)}"
             )
+        typed.check(self.config, options, where=origin)
         return self.config(**{k: frozen(v) for k, v in options.items()})
 
     def change_config(

@@ -38,6 +38,7 @@ from zoo.layers.text import (
 )
 from zoo.registry.transformers_text import TASKS, task_of
 from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Count, Depth, Rate, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +73,23 @@ class BertConfig:
         head_drop_rate, dense_drop_rate: before the classes, and before the dense layer there.
     """
 
-    vocab_size: int = 30522
-    max_positions: int = 512
-    type_vocab_size: int = 2
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
-    embedding_size: int | None = None
+    vocab_size: Size = 30522
+    max_positions: Size = 512
+    type_vocab_size: Count = 2
+    hidden_size: Size = 768
+    num_layers: Depth = 12
+    num_heads: Size = 12
+    intermediate_size: Size = 3072
+    embedding_size: Size | None = None
     act_layer: str = "gelu"
     norm_eps: float = 1e-12
     positions: str = "absolute"
-    padding_idx: int | None = 0
-    relative_buckets: int = 0
+    padding_idx: Count | None = 0
+    relative_buckets: Count = 0
     causal: bool = False
     takes_types: bool = True
     head: str = "base"
-    num_classes: int = 0
+    num_classes: Count = 0
     problem_type: str | None = None
     pooler: bool = True
     dense_act: str | None = None
@@ -97,11 +98,11 @@ class BertConfig:
     pooling: tuple[str, ...] = ()
     modules: tuple[tuple[Any, ...], ...] = ()
     include_prompt: bool = True
-    truncate_dim: int | None = None
-    drop_rate: float = 0.1
-    attn_drop_rate: float = 0.1
-    head_drop_rate: float = 0.1
-    dense_drop_rate: float = 0.1
+    truncate_dim: Size | None = None
+    drop_rate: Rate = 0.1
+    attn_drop_rate: Rate = 0.1
+    head_drop_rate: Rate = 0.1
+    dense_drop_rate: Rate = 0.1
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)

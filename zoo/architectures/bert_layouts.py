@@ -178,7 +178,7 @@ def _table(
     return WeightMap(
         rows,
         constants=(Constant(beside, f"{front}.position_ids"), *spare),
-        ignore=(*_HEADS, f"{prefix}pooler.*"),
+        ignore=(*_HEADS, f"{prefix}pooler.*", f"{front}.token_type_ids"),  # zeros of older files
     )
 
 

@@ -31,6 +31,7 @@ from zoo.layers.normalization import LayerNorm
 from zoo.layers.text import LastToken, TextEmbeddings, readable, text_inputs
 from zoo.registry.transformers_text import TASKS, task_of
 from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Count, Depth, Rate, Size
 from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 
@@ -55,30 +56,30 @@ class GPT2Config:
             the blocks' branches, of attention, and before the classes of tokens.
     """
 
-    vocab_size: int = 50257
-    max_positions: int = 1024
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
+    vocab_size: Size = 50257
+    max_positions: Size = 1024
+    hidden_size: Size = 768
+    num_layers: Depth = 12
+    num_heads: Size = 12
+    intermediate_size: Size = 3072
     act_layer: str = "gelu_tanh"
     norm_eps: float = 1e-5
     scale_attention: bool = True
     scale_by_layer: bool = False
     head: str = "base"
-    num_classes: int = 0
+    num_classes: Count = 0
     problem_type: str | None = None
-    padding_idx: int | None = None
+    padding_idx: Count | None = None
     tied: bool = True
     causal: bool = True
     pooling: tuple[str, ...] = ()
     modules: tuple[tuple[Any, ...], ...] = ()
     include_prompt: bool = True
-    truncate_dim: int | None = None
-    embed_drop_rate: float = 0.1
-    drop_rate: float = 0.1
-    attn_drop_rate: float = 0.1
-    head_drop_rate: float = 0.1
+    truncate_dim: Size | None = None
+    embed_drop_rate: Rate = 0.1
+    drop_rate: Rate = 0.1
+    attn_drop_rate: Rate = 0.1
+    head_drop_rate: Rate = 0.1
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)

@@ -33,6 +33,7 @@ from zoo.layers.normalization import norm_type
 from zoo.layers.position import check_method, resampled_patches, resampled_table
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenMap, TokenPool
 from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Channels, Count, Depth, Rate, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +67,17 @@ class ViTConfig(BlockOptions):
         return_prefix_tokens: each map of `features_only` is a pair: map, learned tokens.
     """
 
-    img_size: tuple[int, int] = (224, 224)
-    patch_size: int = 16
-    in_chans: int = 3
-    num_classes: int = 1000
+    img_size: tuple[Size, Size] = (224, 224)
+    patch_size: Size = 16
+    in_chans: Channels = 3
+    num_classes: Count = 1000
     global_pool: str = "token"
-    depth: int = 12
+    depth: Depth = 12
     head_bias: bool = True
     class_token: bool = True
     dist_token: bool = False
     dist_head: bool = False
-    reg_tokens: int = 0
+    reg_tokens: Count = 0
     pos_embed: str = "learn"
     no_embed_class: bool = False
     no_embed_reg: bool = False
@@ -88,9 +89,9 @@ class ViTConfig(BlockOptions):
     dynamic_img_size: bool = False
     dynamic_img_pad: bool = False
     whole_patches: bool = True
-    drop_rate: float = 0.0
-    pos_drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    drop_rate: Rate = 0.0
+    pos_drop_rate: Rate = 0.0
+    drop_path_rate: Rate = 0.0
     embed_norm_layer: str | None = None
     pooler_act: str | None = None
     problem_type: str | None = None

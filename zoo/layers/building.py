@@ -12,6 +12,7 @@ made anew, all trainable. `KeepsTrainable` has the config say it of them too.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from zoo.errors import ConfigError
 from zoo.weights.mapping import Joined
 
 _PENDING = "uninitialized_variables"
+_MOST_ELEMENTS = 1 << 36  # of a network: 256 GB in float32
 _LARGE = 1 << 16  # bytes
 _ALIGNMENT = 64  # bytes, of memory that TensorFlow takes as it is
 
@@ -40,10 +43,36 @@ def dtype_scope(policy: keras.DTypePolicy) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_uninitialized(build: Callable[[], keras.Model]) -> keras.Model:
-    """Call `build`, with no variable given a value; `initialize` must follow."""
+class _Bounded(list):
+    """The variables of a network that is being built, of which there can be no more than that."""
+
+    def __init__(self, items: list, most: int) -> None:
+        super().__init__(items)
+        self._most = len(items) + most
+        self._elements = 0
+
+    def append(self, variable: keras.Variable) -> None:
+        self._elements += math.prod(variable.shape)
+        if len(self) >= self._most:
+            raise ConfigError(f"it has more weights than {self._most}, with their buffers.")
+        if self._elements > _MOST_ELEMENTS:
+            raise ConfigError(f"its weights have more than {_MOST_ELEMENTS} elements.")
+        super().append(variable)
+
+
+def build_uninitialized(build: Callable[[], keras.Model], *, most: int = 1 << 17) -> keras.Model:
+    """Call `build`, with no variable given a value; `initialize` must follow.
+
+    Args:
+        most: the number of variables that the network can have. Each takes time to make, so that a
+            config must not ask for any number of them.
+
+    Raises:
+        ConfigError: more variables than that, or more elements than fit into memory.
+    """
     before = list(global_state.get_global_attribute(_PENDING) or [])
     try:
+        global_state.set_global_attribute(_PENDING, _Bounded(before, most))
         with keras.StatelessScope(initialize_variables=False):
             return build()
     finally:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from zoo import typed
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.preprocessing.spec import ImageSpec
 from zoo.preprocessing.text_spec import TextSpec
@@ -56,17 +57,29 @@ def card_from_config(
     if not isinstance(config, Mapping):
         found = type(config).__name__
         raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
+    card = _read(config, origin, preprocessor, file)
+    typed.check(ModelCard, vars(card), where=_where(origin))
+    return card
+
+
+def _read(
+    config: Mapping[str, Any],
+    origin: str,
+    preprocessor: Mapping[str, Any] | None,
+    file: Callable[[str], str | None],
+) -> ModelCard:
+    """The card, by the form that the config has."""
     if OURS in config:
         return _from_zoo(config[OURS], origin)
     if "architecture" in config:
         return timm_config.read(config, origin=origin, where=_where(origin))
-    if config.get("model_type") in TEXT:
-        return _from_text(config, origin, file)
-    if "model_type" in config:
+    if isinstance(model_type := config.get("model_type"), str):
+        if model_type in TEXT:
+            return _from_text(config, origin, file)
         return _from_transformers(config, origin, preprocessor)
     raise ConfigError(
         f"{_where(origin)} does not say which model it is: expected 'architecture' (timm) or "
-        f"'model_type' (transformers), found {', '.join(map(str, config)) or 'nothing'}."
+        f"'model_type' (transformers), found {', '.join(map(str, config))[:500] or 'nothing'}."
     )
 
 
@@ -94,7 +107,7 @@ def config_from_card(
             first, *others = card.preprocessing.stop_ids
             config["eos_token_id"] = [first, *others] if others else first
         return config
-    plain = replace(card, weights=None, num_params=None, published={})
+    plain = replace(card, weights=None, num_params=None, published={}, idle=())
     return {"architecture": card.architecture, OURS: to_data(plain)}
 
 
@@ -139,11 +152,16 @@ def _from_zoo(data: Any, origin: str) -> ModelCard:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{_where(origin)}: {OURS!r} should hold an object; it holds {data!r}.")
     try:
-        card = from_data(ModelCard, {**data, "name": origin})
+        card = from_data(ModelCard, {**data, "name": origin}, check=True)
         bare = architecture_card(card.architecture)
     except (ConfigError, UnknownNameError) as error:
         raise ConfigError(f"{_where(origin)}: {error}") from error
-    return replace(card, config={**bare.config, **card.config})
+    if card.family != bare.family:
+        raise ConfigError(
+            f"{_where(origin)}: {card.architecture!r} is of the family {bare.family!r}; the file "
+            f"says {card.family!r:.100}."
+        )
+    return replace(card, config={**bare.config, **card.config}, weights=None)
 
 
 def _from_transformers(
@@ -165,6 +183,7 @@ def _from_transformers(
         labels=found.labels,
         license=config.get("license"),
         num_params=None,
+        idle=found.idle,
     )
 
 
@@ -204,6 +223,7 @@ def _from_text(
         labels=found.labels,
         license=config.get("license"),
         num_params=None,
+        idle=found.idle,
     )
 
 

@@ -7,7 +7,7 @@ and writes files by them. What a file leaves out has the default of transformers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
@@ -57,7 +57,8 @@ class ModelType:
         revert: the keys of such fields.
         heads: class in `architectures` -> fields; the first one is the network without a head.
             One that says `num_classes` has no classes of the file's.
-        idle: keys without effect.
+        idle: keys that transformers reads of the type and that change nothing in the networks that
+            zoo has of it, each with the reason.
     """
 
     defaults: Mapping[str, Any]
@@ -66,7 +67,7 @@ class ModelType:
     derive: Callable[[Mapping[str, Any]], Fields]
     revert: Callable[[Mapping[str, Any]], dict[str, Any]]
     heads: Mapping[str, Mapping[str, Any]]
-    idle: frozenset[str] = frozenset()
+    idle: Mapping[str, str] = field(default_factory=dict)
 
 
 def problem(keys: Mapping[str, Any]) -> str | None:

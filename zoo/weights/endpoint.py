@@ -84,17 +84,6 @@ class Endpoint:
             )
         return _checked(token or "", "The token of HF_TOKEN, or of the stored login,")
 
-
-def _checked(token: str, what: str) -> str | Literal[False]:
-    """A token that a request can carry; the client would show any other in its error."""
-    if re.fullmatch("[!-~]*", token):
-        return token or False
-    raise AccessError(
-        f"{what} has a character that no token has, such as a line break at its end, "
-        "a space or an accent; letters, digits and signs of ASCII were expected. Copy it anew; "
-        "nothing was sent."
-    )
-
     @property
     def how_to_give_a_token(self) -> str:
         """What to do for a token to be sent, as the words after "for this," in an error."""
@@ -105,6 +94,17 @@ def _checked(token: str, what: str) -> str | Literal[False]:
             f"give token= (--token), or set HF_ENDPOINT={self.url} beside HF_TOKEN, which goes to "
             f"the hub of HF_ENDPOINT alone{unused}"
         )
+
+
+def _checked(token: str, what: str) -> str | Literal[False]:
+    """A token that a request can carry; the client would show any other in its error."""
+    if re.fullmatch("[!-~]*", token):
+        return token or False
+    raise AccessError(
+        f"{what} has a character that no token has, such as a line break at its end, "
+        "a space or an accent; letters, digits and signs of ASCII were expected. Copy it anew; "
+        "nothing was sent."
+    )
 
 
 def hub_cache(source: Source) -> Path:

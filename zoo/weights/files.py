@@ -7,6 +7,7 @@ the header gives, which no copy precedes. Nothing else is read here, and pickle 
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import re
@@ -19,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from zoo.errors import AccessError, FileFormatError, NotFoundError, did_you_mean
+from zoo.parsing import parse_json
 from zoo.weights.disk import replacing
 
 DTYPES: Mapping[str, np.dtype] = {
@@ -45,6 +47,8 @@ DTYPES: Mapping[str, np.dtype] = {
 MAX_SHARD_SIZE = "5GB"  # of a file that is written, where nothing else is asked for
 UNTRAINED = "tfzoo.untrained"
 """Key in the metadata of a safetensors file: the tensors that were never trained, as JSON."""
+LARGEST_HEADER = 32 << 20  # bytes; 100,000 tensors have a third of it
+_MOST_AXES, _MOST_ELEMENTS = 16, 1 << 56
 
 _REMOTE = {"9p", "afs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs"}
@@ -83,10 +87,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
                 )
             self._tensors |= tensors
             self.metadata = {**metadata, **self.metadata}
+            self.untrained |= {prefix + name for name in _untrained(path, metadata)}
             noted |= {prefix + other: prefix + name for other, name in metadata.items()}
         known = self._tensors
         self.aliases = {k: v for k, v in noted.items() if v in known and k not in known}
-            self.untrained |= {prefix + name for name in _untrained(path, metadata)}
 
     @property
     def names(self) -> list[str]:
@@ -228,10 +232,15 @@ def _read_header(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
 
     try:
         with path.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if LARGEST_HEADER < length < os.fstat(opened.fileno()).st_size:
+                raise FileFormatError(
+                    f"{path} has a header of {length} bytes; at most {LARGEST_HEADER} are read."
+                )
             with safe_open(path, framework="numpy"):
                 pass
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
+            opened.seek(8)
+            header = parse_json(opened.read(length), where=str(path), error=FileFormatError)
             local = not _is_remote(path)
             # The map keeps the file open by itself, and closes it with the last view.
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if local else None
@@ -251,7 +260,10 @@ def _read_header(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
     if unread := _unread_dtypes(header):
         raise FileFormatError(_complaint_of_dtypes(path, unread))
     file = _File(path, mapped)
-    return {name: _tensor(file, 8 + length, entry) for name, entry in header.items()}, metadata
+    tensors = {name: _tensor(file, 8 + length, entry) for name, entry in header.items()}
+    for name, tensor in tensors.items():
+        _check_shape(name, tensor)
+    return tensors, metadata
 
 
 def _untrained(path: Path, metadata: Mapping[str, str]) -> list[str]:
@@ -274,10 +286,25 @@ def _tensor(file: _File, start: int, entry: Mapping[str, Any]) -> _Tensor:
     return _Tensor(file, dtype, tuple(entry["shape"]), start + begin, end - begin)
 
 
+def _check_shape(name: str, tensor: _Tensor) -> None:
+    """Raise `FileFormatError` for a shape that no array can have, or other than its bytes: the
+    library lets sizes of any magnitude through beside one that is zero."""
+    shape = tensor.shape
+    count = math.prod(shape)
+    if len(shape) > _MOST_AXES or math.prod(filter(None, shape)) > _MOST_ELEMENTS:
+        found = f"the shape {str(shape)[:200]}, and no array has such a one"
+    elif count * tensor.dtype.itemsize != tensor.size:
+        found = f"the shape {shape} in {tensor.dtype}, and {tensor.size} bytes"
+    else:
+        return
+    raise FileFormatError(f"{tensor.file.path} is damaged: {name!r:.200} has {found}.")
+
+
 def _unread_dtypes(header: Mapping[str, Any]) -> dict[str, str]:
     """The dtypes that zoo does not read, by tensor."""
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    return {n: entry["dtype"] for n, entry in entries.items() if entry["dtype"] not in DTYPES}
+    dtypes = {n: str(entry.get("dtype")) for n, entry in entries.items() if isinstance(entry, dict)}
+    return {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
 
 
 def _complaint_of_dtypes(path: Path, unread: Mapping[str, str]) -> str:
@@ -338,7 +365,9 @@ def _complaint(path: Path, reason: str) -> str:
             "header are not what it describes. Fetch the file again."
         )
     if "unknown variant" in reason:
-        header = json.loads(path.read_bytes()[8 : 8 + length])
+        with path.open("rb") as file:
+            content = file.read(8 + length)[8:]
+        header = parse_json(content, where=str(path), error=FileFormatError)
         return _complaint_of_dtypes(path, _unread_dtypes(header))
     reason = reason.removeprefix("Error while deserializing header: ")
     return f"{path} is not valid safetensors: {reason}. Fetch the file again."

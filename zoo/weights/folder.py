@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -10,12 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from zoo.errors import FileFormatError, IntegrityError, NotFoundError, did_you_mean
+from zoo.parsing import parse_json, read_bounded
 from zoo.weights.disk import sha256_of
 
 WEIGHTS = "model.safetensors"
 _CANDIDATES = (WEIGHTS, "model.safetensors.index.json", "open_clip_model.safetensors")
 _NOT_READ = (".bin", ".ckpt", ".h5", ".keras", ".msgpack", ".npz", ".onnx", ".pkl", ".pt", ".pth")
 _NO_PART = {"", ".", ".."}
+_NO_NAME = re.compile(r"[\\:\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST, _DEEPEST = 255, 8  # bytes of a name; folders in each other
 
 
 class Files(Protocol):
@@ -146,23 +148,23 @@ def _choose(origin: str, names: list[str], advice: str) -> str:
 
 def _shards(index: Path) -> list[str]:
     """The file names in an index of shards, which nobody vouches for, sorted."""
-    try:
-        table = json.loads(index.read_bytes())["weight_map"]
-        shards = sorted(set(table.values()))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    content = read_bounded(index, where=str(index), error=FileFormatError)
+    data = parse_json(content, where=str(index), error=FileFormatError)
+    table = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(table, dict):
         raise FileFormatError(
             f"{index} is no index of shards; a JSON text with a 'weight_map' of tensor names to "
             "file names was expected."
-        ) from error
-    for shard in shards:
+        )
+    for shard in table.values():
         if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
             raise FileFormatError(
-                f"{index} names the shard {shard!r}; only the plain name of a safetensors file "
-                "beside the index is accepted. Nothing was read."
+                f"{index} names the shard {shard!r:.200}; only the plain name of a safetensors "
+                "file beside the index is accepted. Nothing was read."
             )
-    if not shards:
+    if not table:
         raise FileFormatError(f"{index} lists no shards.")
-    return shards
+    return sorted(set(table.values()))
 
 
 def check_name(name: str) -> str:
@@ -171,10 +173,12 @@ def check_name(name: str) -> str:
     Raises:
         NotFoundError: it is not.
     """
-    if _NO_PART & set(name.split("/")) or "\\" in name or "\0" in name or ":" in name:
+    parts = name.split("/")
+    odd = _NO_NAME.search(name) or _NO_PART & set(parts) or len(parts) > _DEEPEST
+    if odd or max(len(part.encode()) for part in parts) > _LONGEST:
         raise NotFoundError(
-            f"{name!r} is no name of a file inside a repo or folder; 'file' or 'folder/file' was "
-            "expected."
+            f"{name!r:.200} is no name of a file inside a repo or folder; 'file' or 'folder/file' "
+            "was expected."
         )
     return name
 
