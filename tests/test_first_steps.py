@@ -17,7 +17,7 @@ from zoo.registry.registry import hint
 
 # A process in which TensorFlow and Keras cannot be imported, and so are not waited for.
 WITHOUT = """
-import json, sys
+import json, sys, zoo
 sys.modules |= {"tensorflow": None, "keras": None}
 from click.testing import CliRunner
 from zoo.cli import main
