@@ -94,8 +94,10 @@ class Committing:
             if key == "header":
                 header = value
                 continue
-            change = _deletion(key, value)
-            changes.append(change or await in_thread(self._put, repo, user, key, value))
+            change: Change | None = _deletion(key, value)
+            if change is None:
+                change = await in_thread(self._put, repo, user, key, value)
+            changes.append(change)
             if len(changes) > self.hub.limits.files:
                 raise LimitError(
                     f"One commit changes at most {self.hub.limits.files} files on this hub. "

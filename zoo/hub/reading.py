@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -138,12 +138,6 @@ class Reading:
 
     # Files
 
-    def _states(self, repo: Repo, commit: Commit) -> Iterator[Commit]:
-        """A commit and what it came from, each with its files."""
-        return (
-            self.storage.commit_at(repo, line.id) for line in self.storage.history(repo, commit)
-        )
-
     def tree(self, request: Request, repo: Repo) -> Response:
         commit = self._commit(request, repo)
         folder = check_path(param(request, "path")) if "path" in request.path_params else ""
@@ -151,7 +145,7 @@ class Reading:
         entries = views.tree(commit, folder, recursive=flag(query.get("recursive")))
         page, cursor = page_of(request, entries, PAGE)
         if flag(query.get("expand")):
-            views.add_last_commits(page, self._states(repo, commit))
+            views.add_last_commits(page, self.storage.states(repo, commit))
         # The next page is of this very commit, wherever a branch has moved by then.
         here = f"/api/models/{repo.id}/tree/{commit.id}/{quote(folder)}".rstrip("/")
         return linked(request, page, here, cursor)
@@ -168,7 +162,7 @@ class Reading:
         commit = self._commit(request, repo)
         entries = views.paths(commit, map(check_path, form.get("paths", [])))
         if flag(form.get("expand", [""])[0]):
-            views.add_last_commits(entries, self._states(repo, commit))
+            views.add_last_commits(entries, self.storage.states(repo, commit))
         return JSONResponse(entries)
 
     def resolve(self, request: Request, repo: Repo) -> Response:

@@ -106,6 +106,10 @@ class Storage:
                 key = records.repo_row(connection, repo.id).key
                 entry = records.log_entry(connection, key, parent)
 
+    def states(self, repo: Repo, commit: LogEntry) -> Iterator[Commit]:
+        """What `history` gives, with the files of each commit."""
+        return (self.commit_at(repo, entry.id) for entry in self.history(repo, commit))
+
     def blob_path(self, blob: Blob) -> Path:
         """The file that holds the content."""
         return self.blobs.path(blob.sha256)
