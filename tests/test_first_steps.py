@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_fixtures import CONFIG
 from hub_fixtures import MEMBER, OUTSIDER, READER, TOKENS
 
 import zoo
@@ -237,3 +238,23 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"A picture needs matplotlib.*`pip install matplotlib`"):
         require("plots", "A picture")
+
+
+# ---------------------------------------------------------------- the card of a repo
+
+
+def test_info_of_a_repo_names_its_weights(own_hub, cli, tiny):
+    commit = own_hub.storage.repo("timm/test_resnet.r160_in1k").branches["main"]
+    said = cli("info", "timm/test_resnet.r160_in1k").stdout
+    assert f"model.safetensors, timm/test_resnet.r160_in1k@{commit}" in said
+    card = json.loads(cli("info", "timm/test_resnet.r160_in1k", "--json").stdout)
+    assert card["weights"]["file"] == "model.safetensors"
+    assert not any(r.path.endswith("model.safetensors") for r in own_hub.requests)
+    assert f"model.safetensors, {tiny[0]}" in cli("info", tiny[0]).stdout
+
+
+def test_info_of_a_repo_with_pickles_alone_says_so(own_hub, cli):
+    own_hub.storage.commit("acme/old", {"config.json": CONFIG, "pytorch_model.bin": b"x"})
+    result = cli("info", "acme/old")
+    assert "none published" in result.stdout
+    assert "has no safetensors weights, only pytorch_model.bin" in result.stderr

@@ -27,7 +27,7 @@ from zoo.registry.repo_config import card_from_config
 from zoo.registry.transformers_text import TEXT
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
-from zoo.weights.folder import WEIGHTS, Files, LocalFolder, not_safetensors
+from zoo.weights.folder import WEIGHTS, Files, LocalFolder, name_of_weights, not_safetensors
 from zoo.weights.handle import Handle, Source, parse_handle
 from zoo.weights.https import fetch_url
 from zoo.weights.hub import Repository, open_repository
@@ -213,6 +213,23 @@ def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
         labels=found.labels or card.labels,
         idle=found.idle,
     )
+
+
+def with_weights(card: ModelCard, files: Files | None) -> ModelCard:
+    """The card of a repo or folder with the place of its weights, which are not fetched.
+
+    Raises:
+        NotFoundError, FileFormatError: there are none that zoo reads.
+    """
+    if card.weights is not None or files is None:
+        return card
+    where = WeightsFile(
+        repo=files.origin if files.commit else None,
+        file=name_of_weights(files),
+        revision=files.commit,
+        pull_request=files.pull_request,
+    )
+    return dataclasses.replace(card, weights=where)
 
 
 def module_files(card: ModelCard, files: Files | None) -> dict[Path, str]:

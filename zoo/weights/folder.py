@@ -47,6 +47,9 @@ class Files(Protocol):
             IntegrityError: the content is not the expected one.
         """
 
+    def names(self) -> list[str]:
+        """The names of the files, fetched or not; those in folders may be left out."""
+
     def weights(self, name: str | None = None, sha256: str | None = None) -> list[Path]:
         """The safetensors files of the model, fetched and verified: one file, or its shards.
 
@@ -104,6 +107,15 @@ class LocalFolder:
     def names(self) -> list[str]:
         """The names of the files in the folder, sorted; those in its folders are left out."""
         return sorted(path.name for path in self.path.iterdir() if path.is_file())
+
+
+def name_of_weights(files: Files) -> str:
+    """The file that `Files.weights` takes first, which is not fetched.
+
+    Raises:
+        NotFoundError, FileFormatError: as `Files.weights`.
+    """
+    return _choose(files.origin, files.names(), "")
 
 
 def is_weights(name: str) -> bool:

@@ -158,9 +158,9 @@ class Repository:
 
     def weights(self, name: str | None = None, sha256: str | None = None) -> list[Path]:
         """The safetensors files of the model, fetched and verified. See `Files.weights`."""
-        return find_weights(self, self._names, name, sha256, _NO_CONVERSION)
+        return find_weights(self, self.names, name, sha256, _NO_CONVERSION)
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         """The repo's files; the cached ones alone, where these are enough to find the weights."""
         if listing := self._ledger.listing(self._commit):
             return list(listing.files)
