@@ -59,7 +59,8 @@ def digits(seed: int) -> tuple[Pair, Pair]:
 
 def photos(seed: int) -> tuple[Pair, Pair]:
     rng = np.random.default_rng(seed)
-    few, others = ([], []), ([], [])
+    few: Pair = ([], [])
+    others: Pair = ([], [])
     for name in PHOTOS:
         picture = np.asarray(_photograph(name).convert("RGB"))
         for (images, labels), colour, count in ((few, 0, EXAMPLES), (others, 1, OTHERS)):
@@ -73,7 +74,9 @@ def _photograph(name: str) -> Image.Image:
     import sklearn.datasets
 
     ours = Path(skimage.__file__).parent / "data" / name
-    return Image.open(ours if ours.exists() else Path(sklearn.datasets.__file__).parent / "images" / name)
+    return Image.open(
+        ours if ours.exists() else Path(sklearn.datasets.__file__).parent / "images" / name
+    )
 
 
 def _crop(picture: np.ndarray, colour: int, rng: np.random.Generator) -> np.ndarray:
@@ -142,7 +145,9 @@ def main() -> None:
         for seed in arguments.seeds:
             ours, head = (measure(model, name, seed, **o) for o in ({}, {"strategy": "head"}))
             rows.append((ours[0], head[0]))
-            cells = "".join(f"{f'{right:.1f} ({seconds:.0f})':>16}" for right, seconds in (ours, head))
+            cells = "".join(
+                f"{f'{right:.1f} ({seconds:.0f})':>16}" for right, seconds in (ours, head)
+            )
             print(f"{name:8}{seed:6}{cells}{ours[0] - head[0]:+8.1f}", flush=True)
         means = [statistics.mean(column) for column in zip(*rows, strict=True)]
         cells = "".join(f"{mean:>16.1f}" for mean in means)

@@ -104,14 +104,20 @@ def strategy(facts: Facts, steps: int, learning_rate: float | None) -> tuple[str
     return "lp-ft", "few examples: a fresh head would distort what the other layers have learned"
 
 
-def epochs(facts: Facts, chosen: str, steps: int) -> tuple[int, int]:
-    """Epochs of the head alone, and of the whole run, for so many steps of an epoch."""
+def epochs(facts: Facts, chosen: str, steps: int) -> tuple[int, int, str]:
+    """Epochs of the head alone, those of the whole run, and why there are so many.
+
+    Args:
+        chosen: the strategy.
+        steps: of an epoch.
+    """
     least = SCRATCH_STEPS if facts.untrained and chosen != "head" else STEPS
     main, head = (
         min(max(EPOCHS, math.ceil(wanted / steps)), MOST_EPOCHS) for wanted in (least, STEPS)
     )
     alone = head if chosen == "lp-ft" else 0
-    return alone, alone + main
+    reasons = {EPOCHS: f"{EPOCHS} passes are enough", MOST_EPOCHS: "more passes would be no use"}
+    return alone, alone + main, reasons.get(main, f"for {least} steps at least")
 
 
 def adapted(
