@@ -16,7 +16,7 @@ from zoo.finetuning.flow import _heads
 from zoo.finetuning.notes import warn_of_chance
 from zoo.finetuning.recipe import Facts, untrained
 from zoo.finetuning.settings import settle
-from zoo.finetuning.training import _Progress
+from zoo.finetuning.training import _best, _Progress
 
 OPEN = dict.fromkeys(
     (
@@ -260,6 +260,24 @@ def test_always_the_largest_class_is_chance():
     logits, labels = np.tile([1.0, 0.0], (40, 1)), np.repeat([0, 1], [36, 4])
     with pytest.warns(UserWarning, match="chance is 90.0%"):
         warn_of_chance(score(logits, labels, ["a", "b"]), settled([90, 10])[0])
+
+
+def test_all_layers_have_to_do_better_than_the_head_alone():
+    rows = [(0.8, 0.9), (0.9, 0.5), (0.9, 0.4), (0.9, 0.1), (0.9, 0.2)]
+    history = [{"val_accuracy": accuracy, "val_loss": loss} for accuracy, loss in rows]
+    assert _best(history, head_epochs=3) == 2
+    assert _best(history, head_epochs=0) == 3
+    assert _best([*history, {"val_accuracy": 0.91, "val_loss": 2.0}], head_epochs=3) == 5
+
+
+def test_a_head_that_is_always_right_is_the_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    train, test = digits(4, range(10)), digits(2, range(10), 4)
+    result = zoo.finetune(
+        zoo.load("resnet_mini.digits"), train, test, strategy="lp-ft", epochs=4, seed=2
+    )
+    assert result.metrics.accuracy == 1
+    assert len(result.history["loss"]) == 2
 
 
 def test_all_layers_learn_the_faster_the_less_the_head_knows():

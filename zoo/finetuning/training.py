@@ -147,8 +147,8 @@ class Training:
                 **self._validate(),
             }
             history = (*self.state.history, row)
-            best = _best(history)
-            stopped = self._is_over(epoch, best)
+            best = _best(history, self.settings.head_epochs)
+            stopped = self._is_over(epoch, best, history[best]["val_accuracy"])
             self.state = State(epoch=epoch + 1, history=history, best=best, stopped=stopped)
             kept = weights_of(self.model) if best == epoch else None
             self.store.save(self.state, arrays, kept)
@@ -178,7 +178,9 @@ class Training:
             "broken inputs: this run would come to the same again."
         )
 
-    def _is_over(self, epoch: int, best: int) -> bool:
+    def _is_over(self, epoch: int, best: int, accuracy: float) -> bool:
+        if epoch + 1 == self.settings.head_epochs and accuracy == 1:
+            return True  # the head alone is always right: no later epoch can be better
         patience = self.settings.early_stopping
         return patience is not None and epoch - max(best, self.patient_from - 1) >= patience
 
@@ -198,9 +200,15 @@ class Training:
                 variable.assign(value)
 
 
-def _best(history: Sequence[Row]) -> int:
-    """The epoch of the best accuracy; of several, that of the least loss."""
-    ranks = [(-row["val_accuracy"], row["val_loss"]) for row in history]
+def _best(history: Sequence[Row], head_epochs: int) -> int:
+    """The epoch of the best accuracy; of several, one of the head alone, then that of least loss.
+
+    All layers have to do better than the head does alone, or what they held before is kept.
+    """
+    ranks = [
+        (-row["val_accuracy"], epoch >= head_epochs, row["val_loss"])
+        for epoch, row in enumerate(history)
+    ]
     return min(range(len(ranks)), key=ranks.__getitem__)
 
 
