@@ -3,9 +3,8 @@ whether the network below the head has learned anything yet.
 
 - Few examples and pretrained layers: the head alone first, then all layers from there. A fresh head
   sends large gradients through layers that were good as they were (Kumar et al., Fine-Tuning can
-  Distort Pretrained Features, arXiv:2202.10054: linear probing, then fine-tuning, LP-FT). What the
-  head has learned alone is kept where all layers do no better in validation, and the run ends with
-  it where it is always right.
+  Distort Pretrained Features, arXiv:2202.10054: linear probing, then fine-tuning, LP-FT). Where
+  the head alone is always right in validation the run ends with it: no better can be measured.
 - Steps, not epochs, are what learning takes: there are at least `STEPS` of them, as in the shortest
   schedule of BiT-HyperRule (Kolesnikov et al., Big Transfer, arXiv:1912.11370, section 3.3). For
   texts Mosbach et al. (arXiv:2006.04884) and Zhang et al. (arXiv:2006.05987) find the same: runs

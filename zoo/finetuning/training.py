@@ -147,7 +147,7 @@ class Training:
                 **self._validate(),
             }
             history = (*self.state.history, row)
-            best = _best(history, self.settings.head_epochs)
+            best = _best(history)
             stopped = self._is_over(epoch, best, history[best]["val_accuracy"])
             self.state = State(epoch=epoch + 1, history=history, best=best, stopped=stopped)
             kept = weights_of(self.model) if best == epoch else None
@@ -200,15 +200,9 @@ class Training:
                 variable.assign(value)
 
 
-def _best(history: Sequence[Row], head_epochs: int) -> int:
-    """The epoch of the best accuracy; of several, one of the head alone, then that of least loss.
-
-    All layers have to do better than the head does alone, or what they held before is kept.
-    """
-    ranks = [
-        (-row["val_accuracy"], epoch >= head_epochs, row["val_loss"])
-        for epoch, row in enumerate(history)
-    ]
+def _best(history: Sequence[Row]) -> int:
+    """The epoch of the best accuracy; of several, that of the least loss."""
+    ranks = [(-row["val_accuracy"], row["val_loss"]) for row in history]
     return min(range(len(ranks)), key=ranks.__getitem__)
 
 
