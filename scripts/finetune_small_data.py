@@ -59,7 +59,8 @@ def digits(seed: int) -> tuple[Pair, Pair]:
 
 def photos(seed: int) -> tuple[Pair, Pair]:
     rng = np.random.default_rng(seed)
-    few, others = ([], []), ([], [])
+    few: Pair = ([], [])
+    others: Pair = ([], [])
     for name in PHOTOS:
         picture = np.asarray(_photograph(name).convert("RGB"))
         for (images, labels), colour, count in ((few, 0, EXAMPLES), (others, 1, OTHERS)):

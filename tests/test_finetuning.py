@@ -24,6 +24,9 @@ from zoo.layers.building import named_weights
 
 PLAIN = Augment(crop=None, flip=0.0)
 
+# runs of an epoch or two, that learn little and say so
+pytestmark = pytest.mark.filterwarnings("ignore:The model has learned nothing that shows")
+
 
 def digits(per_class: int, classes=range(5, 10), offset: int = 0):
     """uint8 scans [n, 8, 8] and the names of their digits."""

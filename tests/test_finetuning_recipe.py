@@ -1,5 +1,6 @@
 """The recipe of fine-tuning: what it chooses where the caller leaves it open, and what it says."""
 
+import io
 import json
 
 import numpy as np
@@ -10,9 +11,12 @@ from test_finetuning_text import sentences
 
 import zoo
 from zoo.finetuning import recipe
+from zoo.finetuning.evaluation import score
 from zoo.finetuning.flow import _heads
+from zoo.finetuning.notes import warn_of_chance
 from zoo.finetuning.recipe import Facts, untrained
 from zoo.finetuning.settings import settle
+from zoo.finetuning.training import _Progress
 
 OPEN = dict.fromkeys(
     (
@@ -150,10 +154,6 @@ def test_random_weights_from_a_file_are_known(tmp_path):
 # ---------------------------------------------------------------- a run
 
 
-class Break(Exception):
-    """What ends a run in the middle."""
-
-
 @NOT_CHANCE
 def test_a_run_of_both_parts_goes_on_bit_for_bit(tmp_path, monkeypatch):
     import keras
@@ -167,7 +167,7 @@ def test_a_run_of_both_parts_goes_on_bit_for_bit(tmp_path, monkeypatch):
         def count(epoch, logs):
             begun.append(epoch)
             if epoch == stop:
-                raise Break
+                raise RuntimeError("broken off")
 
         callback = keras.callbacks.LambdaCallback(on_epoch_begin=count)
         return zoo.finetune(
@@ -176,7 +176,7 @@ def test_a_run_of_both_parts_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
     whole = run("whole")
     for stop in (1, 3):  # with the head alone, and with all layers
-        with pytest.raises(Break):
+        with pytest.raises(RuntimeError, match="broken off"):
             run("broken", stop)
     broken = run("broken")
     assert begun == [0, 1, 2, 3, 0, 1, 1, 2, 3, 3]
@@ -189,45 +189,111 @@ def test_a_run_of_both_parts_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 
 @NOT_CHANCE
-def test_the_head_is_the_same_as_that_of_head_alone(tmp_path, monkeypatch):
+def test_the_head_learns_as_it_does_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    model = zoo.load("lstm_mini.digits")
-    both = zoo.finetune(model, digits(8), digits(6, offset=8), epochs=4)
-    alone = zoo.finetune(model, digits(8), digits(6, offset=8), epochs=2, strategy="head")
-    assert both.history["val_loss"][:2] == alone.history["val_loss"]
+    model, texts = zoo.load(bert(tmp_path / "base")), sentences(20, 0)
+    both = zoo.finetune(model, texts, texts, strategy="lp-ft", epochs=2)
+    alone = zoo.finetune(model, texts, texts, strategy="head", epochs=1)
+    assert both.history["val_loss"][:1] == alone.history["val_loss"]
 
 
-def test_defaults_learn_few_digits(tmp_path, monkeypatch, capsys):
+def test_few_digits_are_learned_and_the_header_says_how(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    model = zoo.load("resnet_mini.digits")
-    result = zoo.finetune(model, digits(20, (2, 3, 5, 9)), seed=1)
-    others = digits(30, (2, 3, 5, 9), offset=20)
-    assert zoo.evaluate(result.model, others).accuracy > 0.95
+    monkeypatch.setattr(recipe, "STEPS", 150)  # which is even less than what it is
+    model, kinds = zoo.load("resnet_mini.digits"), (2, 3, 5, 9)
+    result = zoo.finetune(model, digits(30, kinds), seed=1)
+    assert zoo.evaluate(result.model, digits(30, kinds, offset=30)).accuracy > 0.9
     said = capsys.readouterr().err
     for part in (
-        "4 (2 16, 3 16, 5 16, 9 16)",
-        "64 to train, 16 to validate (a part of each class)",
+        "4 (2 24, 3 24, 5 24, 9 24)",
+        "96 to train, 24 to validate (a part of each class)",
         "8 x 8, taken as",
         f"lp-ft ({FEW}",
-        "steps of 8 examples",
+        "13 of the head alone, then 13 epochs of 12 steps of 8 examples, 312 steps in all",
         "for the head alone, then",
         "crops of 60% and more, no flips",
     ):
         assert part in said
 
 
-def test_chance_is_said(tmp_path, monkeypatch):
-    model = zoo.load("lstm_mini", pretrained=False)
-    with pytest.warns(UserWarning, match=r"chance is 20.0%.*strategy='head'"):
-        zoo.finetune(model, digits(8), digits(6, offset=8), epochs=1, learning_rate=1e-9)
-
-
-def test_the_header_of_texts(tmp_path, capsys):
+def test_texts_have_a_header_and_chance_is_said(tmp_path, capsys):
     texts = sentences(20, 0)
-    with pytest.warns(UserWarning, match="learned nothing that shows"):
+    with pytest.warns(UserWarning, match=r"chance is 50.0%.*strategy='head'"):
         zoo.finetune(zoo.load(bert(tmp_path)), texts, texts, epochs=1, learning_rate=1e-9)
     said = capsys.readouterr().err
     assert "2 (cat 10, dog 10)" in said
     assert "20 to train, 20 to validate (as given)" in said
     assert "1e-09, linear after 10% warm-up" in said
-    assert "x" not in said.split("classes")[1].split("strategy")[0].replace("examples", "")
+    assert "\nimages" not in said
+
+
+# ---------------------------------------------------------------- after a run
+
+
+def evaluation(right, wrong, classes=4):
+    """A model that is right in so many of each class, and so often takes it for the next."""
+    labels = np.repeat(np.arange(classes), right + wrong)
+    guesses = np.concatenate([[k] * right + [(k + 1) % classes] * wrong for k in range(classes)])
+    return score(np.eye(classes)[guesses], labels)
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "lp-ft"])
+def test_at_chance_it_is_said_what_to_try(strategy):
+    settings, _ = settled([48] * 4, strategy=strategy)
+    with pytest.warns(UserWarning, match=r"25.0% of the 48.*chance is 25.0%") as caught:
+        warn_of_chance(evaluation(3, 9), settings)
+    said = str(caught[0].message)
+    assert ("strategy='full'" if strategy == "head" else "strategy='head'") in said
+    assert "epochs" in said
+    assert ("augment='none'" in said) == (strategy != "head")
+
+
+@pytest.mark.filterwarnings("error")
+def test_above_chance_nothing_is_said():
+    settings, _ = settled([48] * 4)
+    warn_of_chance(evaluation(6, 6), settings)
+    warn_of_chance(evaluation(1, 0, classes=2), settings)
+
+
+def test_always_the_largest_class_is_chance():
+    logits, labels = np.tile([1.0, 0.0], (40, 1)), np.repeat([0, 1], [36, 4])
+    with pytest.warns(UserWarning, match="chance is 90.0%"):
+        warn_of_chance(score(logits, labels, ["a", "b"]), settled([90, 10])[0])
+
+
+def test_a_head_that_is_always_right_is_the_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    train, test = digits(4, range(10)), digits(2, range(10), 4)
+    result = zoo.finetune(
+        zoo.load("resnet_mini.digits"), train, test, strategy="lp-ft", epochs=4, seed=2
+    )
+    assert result.metrics.accuracy == 1
+    assert len(result.history["loss"]) == 2
+
+
+def test_all_layers_learn_the_faster_the_less_the_head_knows():
+    assert recipe.adapted(1e-3, 0.75, 1.0, 4) == (1e-3, 0.75)
+    assert recipe.adapted(1e-3, 0.75, 0.25, 4) == (4e-3, 1.0)
+    assert recipe.adapted(1e-3, 0.75, 0.1, 4) == (4e-3, 1.0)
+    rate, decay = recipe.adapted(1e-3, 0.64, 0.5 + 0.125, 4)
+    assert rate == pytest.approx(2e-3)
+    assert decay == pytest.approx(0.8)
+    assert settled([48] * 4)[0].adapts
+    for given in ({"learning_rate": 1e-3}, {"layer_decay": 0.9}, {"strategy": "full"}):
+        assert not settled([48] * 4, **given)[0].adapts
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_epoch_has_a_bar_on_a_terminal(monkeypatch, is_terminal):
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    progress = _Progress(epochs=3, steps=4)
+    progress.on_epoch_begin(1)
+    progress.bar.mininterval = 0  # or what comes within a tenth of a second is not shown
+    for batch in range(4):
+        progress.on_train_batch_end(batch, {"loss": 0.125})
+    progress.on_epoch_end(1, {"loss": 0.125, "val_loss": 0.5})
+    shown = stream.getvalue()
+    assert ("3/4" in shown and "step/s, loss=0.1250" in shown) == is_terminal
+    assert "epoch 2/3  loss 0.1250  val_loss 0.5000\n" in shown

@@ -7,6 +7,8 @@ import statistics
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,8 +82,11 @@ def _size(item: Any) -> tuple[int, int] | None:
         return item.shape[1], item.shape[0]
     if isinstance(item, Image.Image):
         return item.size
-    if isinstance(item, str):
-        with Image.open(item) as image:
+    if not isinstance(item, str):
+        return None
+    with warnings.catch_warnings(), suppress(OSError):
+        warnings.simplefilter("ignore")  # reading the examples has said what there is to say
+        with Image.open(Path(item).expanduser()) as image:
             return image.size
     return None
 

@@ -3,7 +3,8 @@ whether the network below the head has learned anything yet.
 
 - Few examples and pretrained layers: the head alone first, then all layers from there. A fresh head
   sends large gradients through layers that were good as they were (Kumar et al., Fine-Tuning can
-  Distort Pretrained Features, arXiv:2202.10054: linear probing, then fine-tuning, LP-FT).
+  Distort Pretrained Features, arXiv:2202.10054: linear probing, then fine-tuning, LP-FT). Where
+  the head alone is always right in validation the run ends with it: no better can be measured.
 - Steps, not epochs, are what learning takes: there are at least `STEPS` of them, as in the shortest
   schedule of BiT-HyperRule (Kolesnikov et al., Big Transfer, arXiv:1912.11370, section 3.3). For
   texts Mosbach et al. (arXiv:2006.04884) and Zhang et al. (arXiv:2006.05987) find the same: runs
@@ -104,14 +105,20 @@ def strategy(facts: Facts, steps: int, learning_rate: float | None) -> tuple[str
     return "lp-ft", "few examples: a fresh head would distort what the other layers have learned"
 
 
-def epochs(facts: Facts, chosen: str, steps: int) -> tuple[int, int]:
-    """Epochs of the head alone, and of the whole run, for so many steps of an epoch."""
+def epochs(facts: Facts, chosen: str, steps: int) -> tuple[int, int, str]:
+    """Epochs of the head alone, those of the whole run, and why there are so many.
+
+    Args:
+        chosen: the strategy.
+        steps: of an epoch.
+    """
     least = SCRATCH_STEPS if facts.untrained and chosen != "head" else STEPS
     main, head = (
         min(max(EPOCHS, math.ceil(wanted / steps)), MOST_EPOCHS) for wanted in (least, STEPS)
     )
     alone = head if chosen == "lp-ft" else 0
-    return alone, alone + main
+    reasons = {EPOCHS: f"{EPOCHS} passes are enough", MOST_EPOCHS: "more passes would be no use"}
+    return alone, alone + main, reasons.get(main, f"for {least} steps at least")
 
 
 def adapted(

@@ -106,7 +106,7 @@ def settle(
     is_open = wishes["learning_rate"] is None and wishes["layer_decay"] is None
     settings = Settings(
         **course,
-        adapts=is_open and course["head_epochs"] > 0,
+        adapts=is_open and not fresh and course["head_epochs"] > 0,
         **{k: usually[k] if wishes[k] is None else wishes[k] for k in _FILLED},
         **{k: wishes[k] for k in _AS_GIVEN},
         augment=_augment(wishes | course, usual, facts.images),
@@ -128,8 +128,7 @@ def _course(
     if strategy is None:
         strategy, reasons["strategy"] = recipe.strategy(facts, steps, wishes["learning_rate"])
     if epochs is None:
-        head, epochs = recipe.epochs(facts, strategy, steps)
-        reasons["epochs"] = f"at least {recipe.STEPS} steps"
+        head, epochs, reasons["epochs"] = recipe.epochs(facts, strategy, steps)
     else:
         head = epochs // 2 if strategy == "lp-ft" else 0
     return {"strategy": strategy, "epochs": epochs, "head_epochs": head}, reasons

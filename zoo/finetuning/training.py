@@ -148,7 +148,7 @@ class Training:
             }
             history = (*self.state.history, row)
             best = _best(history)
-            stopped = self._is_over(epoch, best)
+            stopped = self._is_over(epoch, best, history[best]["val_accuracy"])
             self.state = State(epoch=epoch + 1, history=history, best=best, stopped=stopped)
             kept = weights_of(self.model) if best == epoch else None
             self.store.save(self.state, arrays, kept)
@@ -178,7 +178,9 @@ class Training:
             "broken inputs: this run would come to the same again."
         )
 
-    def _is_over(self, epoch: int, best: int) -> bool:
+    def _is_over(self, epoch: int, best: int, accuracy: float) -> bool:
+        if epoch + 1 == self.settings.head_epochs and accuracy == 1:
+            return True  # the head alone is always right: no later epoch can be better
         patience = self.settings.early_stopping
         return patience is not None and epoch - max(best, self.patient_from - 1) >= patience
 
