@@ -63,8 +63,9 @@ def _import_class(name: str) -> None:
 @functools.cache
 def _extend() -> None:
     """Have the look-ups of Keras, which is imported, ask here for what they do not find."""
-    registration = importlib.import_module("keras.src.saving.object_registration")
-    reading = importlib.import_module("keras.src.saving.serialization_lib")
+    registration: Any = importlib.import_module("keras.src.saving.object_registration")
+    reading: Any = importlib.import_module("keras.src.saving.serialization_lib")
+    public: list[Any] = [importlib.import_module(f"keras.{name}") for name in ("saving", "utils")]
     find, deserialize = registration.get_registered_object, reading.deserialize_keras_object
 
     @functools.wraps(find)
@@ -83,9 +84,8 @@ def _extend() -> None:
         return deserialize(config, *args, **kwargs)
 
     reading.deserialize_keras_object = deserialize_keras_object
-    for public in ("keras.saving", "keras.utils"):
-        importlib.import_module(public).get_registered_object = get_registered_object
-    registration.get_registered_object = get_registered_object
+    for module in (registration, *public):
+        module.get_registered_object = get_registered_object
 
 
 # ---------------------------------------------------------------- when Keras is imported
