@@ -182,7 +182,8 @@ def read_text(files: Files, name: str) -> str | None:
     """
     path = files.file(name, required=False)
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
+        # with line ends as they are: a vocabulary may have a token that is one
+        return None if path is None else path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{files.origin}/{name} is not text in UTF-8: {error}.") from error
 

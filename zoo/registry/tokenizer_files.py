@@ -236,8 +236,9 @@ class _Making:
             pairs = (line.removesuffix("\r") for line in lines if not line.startswith("#version"))
             merges = [tuple(pair.split(" ")) for pair in pairs if pair]
         self._checked(vocabulary, source)
-        if wrong := next((pair for pair in merges if len(pair) != 2), None):
-            raise ConfigError(f"the merge {' '.join(map(str, wrong))!r} is none of two tokens.")
+        if wrong := [pair for pair in merges if len(pair) != 2]:
+            said = " ".join(map(str, wrong[0]))
+            raise ConfigError(f"the merge {said!r} is none of two tokens.")
         processor = self.whole.get("post_processor")
         return tokenizers.byte_pairs(vocabulary, merges, options=self.options, processor=processor)
 
@@ -270,8 +271,8 @@ class _Making:
         ids: Iterable[Any] = range(len(vocabulary))
         if isinstance(vocabulary, Mapping):
             ids = vocabulary.values()
-            if wrong := next((k for k in ids if type(k) is not int or k < 0), None):
-                raise ConfigError(f"{source} has the id {wrong!r}, which is none.")
+            if wrong := [k for k in ids if type(k) is not int or k < 0]:
+                raise ConfigError(f"{source} has the id {wrong[0]!r}, which is none.")
         if (highest := max(ids, default=0)) >= self.rows:
             raise ConfigError(
                 f"the tokenizer has the id {highest}, but the network's table has {self.rows} "
