@@ -20,7 +20,7 @@ from zoo.errors import ConfigError, InputError, ZooError
 from zoo.preprocessing.text import TextPreprocessor
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.preprocessing.tokenizers import read
-from zoo.registry import tokenizer_files
+from zoo.registry import tokenizer_files, tokenizer_settings
 from zoo.registry.repo_config import card_from_config, text_files
 
 GOLDEN = Path(__file__).parent / "goldens" / "tokenizers.json.xz"
@@ -117,6 +117,7 @@ NOT_HERE = {
     ),
     "before all others": ({"tokenizer.model": "x", "vocab.txt": VOCAB}, "only tokenizer.model"),
     "other files": (settings(tokenizer_class="GPT2Tokenizer"), "vocab.json and merges.txt"),
+    "versions": (settings(fast_tokenizer_files=["tokenizer.4.json"]), "for other versions"),
     "no file": (settings(tokenizer_class="PreTrainedTokenizerFast"), "only vocab.txt"),
 }
 
@@ -256,7 +257,7 @@ def test_files_that_are_not_what_they_should_be(files, expected):
 
 
 def test_files_too_large(monkeypatch):
-    monkeypatch.setattr(tokenizer_files, "_MOST", 1000)
+    monkeypatch.setattr(tokenizer_settings, "_MOST", 1000)
     with pytest.raises(ConfigError, match=r"vocab.txt has 1\d+ characters; .* at most 1000"):
         spec_of({"vocab.txt": "[PAD]\n" * 200})
 
