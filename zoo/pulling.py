@@ -284,6 +284,7 @@ def read_text(files: Files, name: str) -> str | None:
     if path is None:
         return None
     try:
+        # with line ends as they are: a vocabulary may have a token that is one
         return read_bounded(path, where=f"{files.origin}/{name}").decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{files.origin}/{name} is not text in UTF-8: {error}.") from error

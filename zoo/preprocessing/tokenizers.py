@@ -22,6 +22,10 @@ Pieces = Sequence[tuple[str, float]]
 _SPACE = "\u2581"  # what sentencepiece writes for a space
 
 
+# The fields of a token that is added.
+_TOKEN = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+
+
 @contextmanager
 def library(what: str, error: type[ZooError] = ConfigError) -> Iterator[None]:
     """Turns whatever the `tokenizers` library raises into an `error` that begins with `what`.
@@ -49,12 +53,11 @@ def token(data: str | Mapping[str, Any], **flags: bool) -> AddedToken:
     """
     from tokenizers import AddedToken
 
-    fields = {"content": data} if isinstance(data, str) else dict(data)
+    fields: dict[str, Any] = {"content": data} if isinstance(data, str) else dict(data)
     if not isinstance(fields.get("content"), str):
         raise ConfigError(f"a token is {data!r}; its text was expected.")
-    for name in ("__type", "id"):
-        fields.pop(name, None)
-    return AddedToken(**{**flags, **fields})
+    known: dict[str, Any] = {k: value for k, value in fields.items() if k in _TOKEN}
+    return AddedToken(**(flags | known))
 
 
 def read(text: str) -> Tokenizer:

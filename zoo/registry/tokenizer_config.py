@@ -9,7 +9,8 @@ from typing import Any
 from zoo.errors import ConfigError
 from zoo.preprocessing.text_spec import TOKENS, TextSpec
 from zoo.registry.tokenizer_classes import OF_TYPE, TokenizerClass, UnavailableError, class_of
-from zoo.registry.tokenizer_files import Files, Made, Read, made, settings_of
+from zoo.registry.tokenizer_files import Made, made
+from zoo.registry.tokenizer_settings import Files, Read, settings_of
 from zoo.registry.transformers_text import max_length
 
 _LONGEST = 1 << 20  # transformers writes 1e30 where nothing bounds the length

@@ -7,7 +7,6 @@ The order in which files override each other, and tokens are added, is that of
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,22 +14,26 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import ConfigError
 from zoo.preprocessing import tokenizers
 from zoo.registry.tokenizer_classes import FOREIGN, TokenizerClass, UnavailableError
+from zoo.registry.tokenizer_settings import (
+    DECODER,
+    EXTRA,
+    OLD_EXTRA,
+    SETTINGS,
+    SPECIAL,
+    SPECIAL_MAP,
+    WHOLE,
+    Files,
+    is_own,
+    is_token,
+    lists_extra,
+)
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
 
     Token = str | AddedToken
 
-Read = Callable[[str], str | None]  # the content of a file, None where there is none
-_MOST = 1 << 27  # characters of the largest file; the largest vocabularies known take a third
-
-WHOLE = "tokenizer.json"
-SETTINGS, SPECIAL_MAP = "tokenizer_config.json", "special_tokens_map.json"
-# Names of special tokens, in the order in which those that have no id yet get one.
-SPECIAL = tuple(f"{n}_token" for n in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
-_EXTRA, _OLD_EXTRA = "extra_special_tokens", "additional_special_tokens"
 _OWN = "model_specific_special_tokens"
-_DECODER = "added_tokens_decoder"
 # What takes the place of the repo's files in transformers; no file of a saved tokenizer has it.
 _UNREAD = (
     *("init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file", "post_processor"),
@@ -39,80 +42,6 @@ _UNREAD = (
 # The white space that ends a line of vocab.txt to the library (Unicode's White_Space).
 _BLANK = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B)))
 _BLANK += "\u2028\u2029\u202f\u205f\u3000"
-
-
-class Files:
-    """The text files of a repo, read once, and no larger than files of their kind are."""
-
-    def __init__(self, read: Read, origin: str) -> None:
-        self.origin, self._read = origin, read
-        self._texts: dict[str, str | None] = {}
-
-    def text(self, name: str) -> str | None:
-        """The content of a file; None where there is none.
-
-        Raises:
-            ConfigError: it is too large.
-        """
-        if name not in self._texts:
-            text = self._read(name)
-            if text is not None and len(text) > _MOST:
-                raise ConfigError(
-                    f"{self.origin}/{name} has {len(text)} characters; files of a tokenizer have "
-                    f"at most {_MOST}."
-                )
-            self._texts[name] = text
-        return self._texts[name]
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON object; an empty one where the file is missing.
-
-        Raises:
-            ConfigError: the file holds something else.
-        """
-        text = self.text(name)
-        if text is None:
-            return {}
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            said = "its objects are too deep" if isinstance(error, RecursionError) else error
-            raise ConfigError(f"{self.origin}/{name} is not valid JSON: {said}.") from error
-        if not isinstance(data, dict):
-            raise ConfigError(f"{self.origin}/{name} should hold an object.")
-        return data
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file, of text or not."""
-        try:
-            return self.text(name) is not None
-        except ConfigError:
-            return True
-
-
-def settings_of(files: Files) -> dict[str, Any]:
-    """What `tokenizer_config.json` says, and above it `special_tokens_map.json`, which counts where
-    the former lists no `added_tokens_decoder`."""
-    settings = files.json(SETTINGS)
-    if _DECODER in settings:
-        return settings
-    stated = {
-        # an object is a token here; there it has to say so
-        k: {"__type": "AddedToken", **v, "special": True}
-        if isinstance(v, dict) and k != _EXTRA
-        else v
-        for k, v in files.json(SPECIAL_MAP).items()
-        if not (_is_own(k) and isinstance(settings.get(k), str))
-    }
-    first = settings.get(_EXTRA) or settings.get(_OLD_EXTRA) or []
-    more = stated.get(_EXTRA)
-    if isinstance(more, list) and isinstance(first, list):
-        stated[_EXTRA] = [*first, *(one for one in more if one not in first)]
-    if _lists_extra(settings):
-        stated.pop(_OLD_EXTRA, None)
-    if isinstance(more, list) and isinstance(first, dict):  # names there, further ones here
-        stated |= {_EXTRA: first, _OLD_EXTRA: more}
-    return {**settings, **stated}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +78,12 @@ def made(files: Files, kind: TokenizerClass, settings: Mapping[str, Any], rows: 
                 f"tokenizer_config.json sets {name}, which stands for a part of the tokenizer's "
                 "own files there. Take it out."
             )
+    others = settings.get("fast_tokenizer_files")
+    if any(name != WHOLE for name in (others if isinstance(others, list) else ())):
+        raise UnavailableError(
+            f"tokenizer_config.json names files for other versions, {others}, of which zoo reads "
+            f"none. Take fast_tokenizer_files out to use {WHOLE}."
+        )
     if files.text(WHOLE) is None and not _has_all(files, kind):
         return None
     source = WHOLE if files.text(WHOLE) is not None else " and ".join(kind.files)
@@ -236,8 +171,9 @@ class _Making:
             pairs = (line.removesuffix("\r") for line in lines if not line.startswith("#version"))
             merges = [tuple(pair.split(" ")) for pair in pairs if pair]
         self._checked(vocabulary, source)
-        if wrong := next((pair for pair in merges if len(pair) != 2), None):
-            raise ConfigError(f"the merge {' '.join(map(str, wrong))!r} is none of two tokens.")
+        if wrong := [pair for pair in merges if len(pair) != 2]:
+            said = " ".join(map(str, wrong[0]))
+            raise ConfigError(f"the merge {said!r} is none of two tokens.")
         processor = self.whole.get("post_processor")
         return tokenizers.byte_pairs(vocabulary, merges, options=self.options, processor=processor)
 
@@ -270,8 +206,8 @@ class _Making:
         ids: Iterable[Any] = range(len(vocabulary))
         if isinstance(vocabulary, Mapping):
             ids = vocabulary.values()
-            if wrong := next((k for k in ids if type(k) is not int or k < 0), None):
-                raise ConfigError(f"{source} has the id {wrong!r}, which is none.")
+            if wrong := [k for k in ids if type(k) is not int or k < 0]:
+                raise ConfigError(f"{source} has the id {wrong[0]!r}, which is none.")
         if (highest := max(ids, default=0)) >= self.rows:
             raise ConfigError(
                 f"the tokenizer has the id {highest}, but the network's table has {self.rows} "
@@ -294,8 +230,8 @@ class _Making:
     def _added(self) -> list[AddedToken]:
         """The tokens that files list as added, in the order of the ids they have there."""
         found: dict[int, AddedToken] = {}
-        if _DECODER in self.settings:
-            for k, data in self.settings[_DECODER].items():
+        if DECODER in self.settings:
+            for k, data in self.settings[DECODER].items():
                 found[int(k)] = tokenizers.token(data)
         else:
             special = self._special_by_text()
@@ -310,11 +246,11 @@ class _Making:
         """The texts of special tokens, as far as transformers knows them when it comes to
         `added_tokens.json`: an object in `tokenizer_config.json` is no token yet."""
         own, stated = (self.files.json(name) for name in (SETTINGS, SPECIAL_MAP))
-        extra = own.get(_EXTRA) or own.get(_OLD_EXTRA) or ()
+        extra = own.get(EXTRA) or own.get(OLD_EXTRA) or ()
         texts = [own.get(name) for name in SPECIAL if name not in stated]
         texts += extra if isinstance(extra, list) else ()
         tokens = [stated.get(name) for name in SPECIAL]
-        tokens += more if isinstance(more := stated.get(_EXTRA), list) else ()
+        tokens += more if isinstance(more := stated.get(EXTRA), list) else ()
         return {one for one in texts if isinstance(one, str)} | {*map(_content, tokens)}
 
     def _named(self, added: Mapping[str, AddedToken]) -> dict[str, Token | None]:
@@ -336,11 +272,9 @@ class _Making:
 
     def _own(self) -> dict[str, Token]:
         """Special tokens under names that only this model has."""
-        extra = self.settings.get(_EXTRA)
+        extra = self.settings.get(EXTRA)
         own = {
-            name: value
-            for name, value in self.settings.items()
-            if _is_own(name) and _is_token(value)
+            name: value for name, value in self.settings.items() if is_own(name) and is_token(value)
         }
         own |= extra if isinstance(extra, dict) else {}
         own = own or self.settings.get(_OWN) or {}
@@ -350,10 +284,10 @@ class _Making:
         }
 
     def _extra(self) -> list[Token]:
-        listed = self.settings.get(_EXTRA)
+        listed = self.settings.get(EXTRA)
         if not listed or isinstance(listed, dict):
-            listed = self.settings.get(_OLD_EXTRA)
-            if listed is None and not _lists_extra(self.settings):
+            listed = self.settings.get(OLD_EXTRA)
+            if listed is None and not lists_extra(self.settings):
                 listed = self.kind.extra
         return [
             tokenizers.token(one, special=True) if isinstance(one, dict) else one
@@ -420,25 +354,6 @@ def _content(one: Any) -> str:
     if isinstance(one, Mapping):
         one = one.get("content")
     return one if isinstance(one, str) else str(getattr(one, "content", one))
-
-
-def _lists_extra(settings: Mapping[str, Any]) -> bool:
-    """Whether settings say under their newer name which further special tokens there are, which
-    they do under the older one where the newer one says nothing."""
-    listed = settings.get(_EXTRA)
-    return bool(_OLD_EXTRA in settings and not listed) or (
-        _EXTRA in settings and not isinstance(listed, dict)
-    )
-
-
-def _is_own(name: str) -> bool:
-    """Whether a setting is a special token under a name that only this model has."""
-    return name.endswith("_token") and name not in SPECIAL
-
-
-def _is_token(value: Any) -> bool:
-    """Whether a setting is a token: a text, or an object that says so."""
-    return isinstance(value, str) or (isinstance(value, dict) and "__type" in value)
 
 
 def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
