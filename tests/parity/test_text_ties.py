@@ -34,13 +34,19 @@ def logits(model, arrays):
     return model({name: tf.constant(array, tf.int32) for name, array in arrays.items()})
 
 
-@pytest.mark.parametrize("change", [*CHANGES, "save_model"])
-@pytest.mark.parametrize("kind", KINDS)
+ONE_BIAS = ("distilbert", "electra", "gpt2")
+CASES = [
+    (kind, change)
+    for kind in KINDS
+    for change in (*CHANGES, "save_model")
+    if not (kind in ONE_BIAS and change == "another bias")
+]
+
+
+@pytest.mark.parametrize(("kind", "change"), CASES)
 def test_names_of_tied_weights(kind, change, tmp_path):
     reference = KINDS[kind].make(HEADS[kind])
     ties = type(reference)._tied_weights_keys
-    if change == "another bias" and not any(name.endswith("bias") for name in ties):
-        pytest.skip("the type has one bias")
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     reference.save_pretrained(theirs)
     if change == "save_model":

@@ -136,7 +136,7 @@ def _electra_heads(norm: Norm) -> Rows:
 _HEADS = (
     *("classifier.*", "pre_classifier.*", "qa_outputs.*", "cls.*", "lm_head.*"),
     *("vocab_transform.*", "vocab_layer_norm.*", "vocab_projector.*", "generator_predictions.*"),
-    *("generator_lm_head.*", "discriminator_predictions.*"),
+    *("generator_lm_head.*", "discriminator_predictions.*", "sentence_module.*"),
 )
 
 

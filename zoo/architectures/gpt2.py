@@ -276,7 +276,7 @@ def _layout(prefix: str) -> WeightMap:
     )
     # the masks of older files, and the heads of other tasks
     masks = ("h.*.attn.bias", "h.*.attn.masked_bias")
-    heads = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*")
+    heads = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*", "sentence_module.*")
     return WeightMap(rows, ignore=(*(f"{prefix}{mask}" for mask in masks), *heads))
 
 
