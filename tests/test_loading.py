@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import safe_open
+from synthetic import as_trained
 
 import zoo
 from zoo.errors import (
@@ -32,7 +33,8 @@ X = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
 @pytest.fixture(scope="module")
 def original():
     keras.utils.set_random_seed(1)
-    return zoo.load("test_resnet", pretrained=False, num_classes=10, labels=list("abcdefghij"))
+    labels = list("abcdefghij")
+    return as_trained(zoo.load("test_resnet", pretrained=False, num_classes=10, labels=labels))
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_the_task_follows_the_checkpoint_and_the_caller(base, tmp_path):
     zoo.save(tagger, tmp_path)
     again = zoo.load(tmp_path)
     assert (again.task.name, again.labels) == ("token-classification", tuple(LABELS))
-    assert not again.load_report.fresh
+    assert again.load_report.fresh == again.load_report.marked == tagger.load_report.fresh
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [
         "BertForTokenClassification"
     ]

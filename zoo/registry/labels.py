@@ -94,7 +94,7 @@ def as_labels(given: Any) -> tuple[str, ...]:
                 f"labels has {name!r} ({type(name).__name__}) at place {place}; all of them must "
                 "be texts, or all whole numbers."
             )
-        if not name.strip() or len(name.splitlines()) > 1:
+        if not name.strip() or name.splitlines() != [name]:
             raise OptionError(f"labels has {name!r} at place {place}, which is no name in a line.")
     labels = tuple(names)
     ((most, times),) = Counter(labels).most_common(1)
