@@ -32,6 +32,7 @@ class Bounds:
 Count = Annotated[int, Bounds(0)]
 Size = Annotated[int, Bounds(1)]
 Channels = Annotated[int, Bounds(1, 4096)]  # of an input
+Token = Annotated[int, Bounds(-1)]  # an id; -1 is none of them
 Depth = Annotated[int, Bounds(1, 4096)]  # of layers, each of which takes time to build
 Rate = Annotated[float, Bounds(0, 1)]  # of dropout
 

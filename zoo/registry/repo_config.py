@@ -204,6 +204,7 @@ def _from_text(
             prompts=sentences.prompts,
             default_prompt=sentences.default_prompt,
         )
+    typed.check(TextSpec, vars(spec), where=origin)
     return replace(
         architecture_card(found.model_type),
         name=origin,
