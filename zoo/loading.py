@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo import typed
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import Wishes, configure, given, recorded
 from zoo.errors import ConfigError, OptionError
@@ -214,6 +215,11 @@ def _uninitialized(
     config = configure(card, family, wishes, others=LOAD_OPTIONS)
     if family.suited is not None and checkpoint is not None:
         config = family.suited(config, checkpoint)
+    if checkpoint is not None and (layers := typed.depth(config)) > len(checkpoint):
+        raise ConfigError(
+            f"{card.name}: its config asks for {layers} layers; the file has {len(checkpoint)} "
+            "tensors, and each layer needs one at least."
+        )
     record = recorded(card, family, config, wishes)
     most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
     try:

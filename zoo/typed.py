@@ -108,6 +108,13 @@ def check(
             )
 
 
+def depth(config: Any) -> int:
+    """How many layers a config asks for: all that its fields of the type `Depth` say."""
+    hints = _hints(type(config))
+    counts = (getattr(config, k) for k in hints if hints[k] in (Depth, tuple[Depth, ...]))
+    return sum(sum(n) if isinstance(n, tuple) else n for n in counts)
+
+
 @functools.cache
 def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind, include_extras=True)

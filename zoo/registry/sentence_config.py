@@ -6,13 +6,15 @@ folder of its own (`sentence_transformers/models/*.py`; 5.1).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from zoo import typed
 from zoo.errors import ConfigError
+from zoo.parsing import parse_json
 from zoo.registry.transformers_types import Fields
+from zoo.typed import Size, fits
 
 MODULES = "modules.json"
 
@@ -44,7 +46,7 @@ class Sentences:
 
     fields: Fields
     folders: tuple[str, ...] = ()
-    max_length: int | None = None
+    max_length: Size | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
 
@@ -86,14 +88,17 @@ def read(file: Read, *, origin: str) -> Sentences | None:
             fields["pooling_dense"] += (dense,)
             folders.append(folder)
         fields["normalize"] = kind == "Normalize"
-    stated = _json(file, "config_sentence_transformers.json", origin) or {}
-    return Sentences(
+    stated = _object(file, "config_sentence_transformers.json", origin)
+    length = _object(file, "sentence_bert_config.json", origin).get("max_seq_length")
+    sentences = Sentences(
         fields=fields,
         folders=tuple(folders),
-        max_length=(_json(file, "sentence_bert_config.json", origin) or {}).get("max_seq_length"),
+        max_length=length,
         prompts=stated.get("prompts") or {},
         default_prompt=stated.get("default_prompt_name"),
     )
+    typed.check(Sentences, vars(sentences), where=f"{origin}, of sentence-transformers")
+    return sentences
 
 
 def write(
@@ -144,10 +149,14 @@ def write(
 
 def _json(file: Read, name: str, origin: str) -> Any:
     text = file(name)
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{origin}/{name} is not valid JSON: {error}.") from error
+    return None if text is None else parse_json(text, where=f"{origin}/{name}")
+
+
+def _object(file: Read, name: str, origin: str) -> Mapping[str, Any]:
+    data = _json(file, name, origin) or {}
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{origin}/{name} holds {data!r:.100}; an object was expected.")
+    return data
 
 
 def _module(file: Read, folder: str, origin: str) -> Mapping[str, Any]:
@@ -163,16 +172,18 @@ def _pooling(config: Mapping[str, Any], where: str) -> tuple[str, ...]:
     modes = tuple(ours for key, ours in _POOLINGS.items() if config.get(key))
     if not modes and "pooling_mode" in config:  # the newer form: one name, or several
         stated = config["pooling_mode"]
-        modes = (stated,) if isinstance(stated, str) else tuple(stated)
-    if not modes or not set(modes) <= set(_POOLINGS.values()):
+        modes = (stated,) if isinstance(stated, str) else stated
+    if not modes or not fits(modes, tuple[str, ...]) or not set(modes) <= set(_POOLINGS.values()):
         raise ConfigError(
             f"{where}/config.json has the pooling {modes or dict(config)}; zoo has "
             f"{', '.join(_POOLINGS.values())}."
         )
-    return modes
+    return tuple(modes)
 
 
 def _dense(config: Mapping[str, Any], where: str) -> tuple[int, bool, str]:
+    if not fits(config.get("out_features"), Size):
+        raise ConfigError(f"{where}/config.json has no out_features that is a size.")
     act = str(config.get("activation_function", "Identity")).rpartition(".")[2]
     if act not in _ACTIVATIONS:
         raise ConfigError(
