@@ -98,21 +98,30 @@ def _whole(folder: Path, model_type: str, name: str) -> None:
 
 def _sentence(folder: Path) -> None:
     """A BERT with the files of sentence-transformers, a dense layer among them."""
+    import numpy as np
     import synthetic_texts
 
-    import zoo
+    from zoo.weights.files import save_checkpoint
 
-    model = zoo.load(
-        "bert",
-        pretrained=False,
-        head="sentence",
-        pooling=("mean",),
-        pooling_dense=((8, True, "tanh"),),
-        normalize=True,
-        **synthetic_texts.SMALL,
-    )
-    zoo.save(model, folder)
-    (folder / "vocab.txt").write_text("\n".join(synthetic_texts.WORDS) + "\n")
+    synthetic_texts.bert(folder)
+    kinds = ["Transformer", "Pooling", "Dense", "Normalize"]
+    modules = [
+        {"idx": k, "name": str(k), "path": f"{k}_{kind}" if k else "", "type": f"models.{kind}"}
+        for k, kind in enumerate(kinds)
+    ]
+    dense = {"in_features": 24, "out_features": 8, "bias": False}
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True},
+        "2_Dense/config.json": dense | {"activation_function": "torch.nn.modules.activation.Tanh"},
+        "sentence_bert_config.json": {"max_seq_length": 16, "do_lower_case": True},
+        "config_sentence_transformers.json": {"prompts": {"query": "q: "}},
+    }
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(data))
+    kernel = np.ones((8, 24), np.float32)
+    save_checkpoint(folder / "2_Dense/model.safetensors", {"linear.weight": kernel})
 
 
 def _sharded(folder: Path) -> None:
@@ -164,7 +173,7 @@ def mutate_json(data: Any, rng: random.Random) -> Any:
     elif kind == 8 and isinstance(item, dict):
         item[rng.choice([str(rng.choice(TEXTS)), str(key) + "s", "head_dim"])] = rng.choice(VALUES)
     elif isinstance(item[key], int | float) and not isinstance(item[key], bool):
-        item[key] = rng.choice([item[key] * 2, item[key] + 1, item[key] / 3, -item[key], 10**9])
+        item[key] = rng.choice([item[key] * 2, item[key] + 1, item[key] // 3, -item[key], 10**9])
     else:
         item[key] = str(item[key])
     return data
@@ -328,7 +337,8 @@ def main() -> int:
     parser.add_argument("--only", default="")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    start, wrong, slowest = time.monotonic(), Counter(), (0.0, -1)
+    start, slowest = time.monotonic(), (0.0, -1)
+    wrong: Counter[str] = Counter()
     shown: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as root:
         sound = folders(Path(root))

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from zoo import typed
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import Wishes, configure, given, recorded
 from zoo.errors import ConfigError, OptionError
@@ -260,6 +261,11 @@ def _uninitialized(
         config = family.suited(config, checkpoint)
     changed = {k: v for k, v in vars(config).items() if v != getattr(stated, k)}
     notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
+    if checkpoint is not None and (layers := typed.depth(config)) > len(checkpoint):
+        raise ConfigError(
+            f"{card.name}: its config asks for {layers} layers; the file has {len(checkpoint)} "
+            "tensors, and each layer needs one at least."
+        )
     record = recorded(card, family, config, wishes)
     record = dataclasses.replace(record, report=LoadReport(notes=notes))
     most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}

@@ -32,6 +32,7 @@ class Bounds:
 Count = Annotated[int, Bounds(0)]
 Size = Annotated[int, Bounds(1)]
 Channels = Annotated[int, Bounds(1, 4096)]  # of an input
+Token = Annotated[int, Bounds(-1)]  # an id; -1 is none of them
 Depth = Annotated[int, Bounds(1, 4096)]  # of layers, each of which takes time to build
 Rate = Annotated[float, Bounds(0, 1)]  # of dropout
 
@@ -105,6 +106,13 @@ def check(
                 f"{where}: {name} is {value!r:.200}; expected {_described(hints[name])}."
                 f"{did_you_mean(str(value)[:99], _choices(hints[name]))}"
             )
+
+
+def depth(config: Any) -> int:
+    """How many layers a config asks for: all that its fields of the type `Depth` say."""
+    hints = _hints(type(config))
+    counts = (getattr(config, k) for k in hints if hints[k] in (Depth, tuple[Depth, ...]))
+    return sum(sum(n) if isinstance(n, tuple) else n for n in counts)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 import zoo
 from zoo.errors import ConfigError
 from zoo.registry.repo_config import card_from_config
+from zoo.registry.transformers_config import MODEL_TYPES
 from zoo.registry.transformers_keys import DATA, ONCE_READ, WITHOUT_EFFECT, keys_read
 from zoo.registry.transformers_types import VERSION
 
@@ -195,7 +196,7 @@ def test_keys_that_are_not_read_change_nothing_there_nor_here(name, tmp_path):
 
 
 def test_the_older_config_of_the_vision_half_wins(tmp_path):
-    model, _ = saved("CLIPVisionModel", tmp_path)
+    saved("CLIPVisionModel", tmp_path)
     vision = json.loads((tmp_path / "config.json").read_text())
     whole = {"model_type": "clip", "vision_config_dict": vision, "vision_config": vision}
     whole["vision_config"] = vision | {"hidden_act": "relu", "num_hidden_layers": 9}
@@ -206,10 +207,10 @@ def test_the_older_config_of_the_vision_half_wins(tmp_path):
 
 
 def test_reasons_are_of_keys_that_are_read():
-    read = {key for kind in build_config_keys.keys() for key in keys_read(kind)}
+    read = {key for kind in (*MODEL_TYPES, "*") for key in keys_read(kind)}
     assert not [key for key in WITHOUT_EFFECT if key not in read | {"torch_dtype"}]
     assert not [key for key in ONCE_READ if key in read]
-    for kind, type_ in build_config_keys.MODEL_TYPES.items():
+    for kind, type_ in MODEL_TYPES.items():
         known = {*keys_read(kind), *CONFIG_MAPPING[kind].attribute_map}
         assert not [key for key in type_.idle if key not in known], kind
 

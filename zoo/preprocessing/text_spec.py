@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.spec import Spec, check_name
+from zoo.typed import Count, Size, Token
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,13 +51,13 @@ class TextSpec(Spec):
     no_tokenizer: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
-    vocab_size: int = 0
-    max_length: int | None = None
+    vocab_size: Count = 0
+    max_length: Size | None = None
     padding_side: Side = "right"
     truncation_side: Side = "right"
-    padding_idx: int = 0
+    padding_idx: Count = 0
     special: Mapping[str, str] = field(default_factory=dict)
-    stop_ids: tuple[int, ...] = ()
+    stop_ids: tuple[Token, ...] = ()
     split_special: bool = False
     clean_up: bool = False
     lower_case: bool = False

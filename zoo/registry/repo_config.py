@@ -214,6 +214,7 @@ def _from_text(
             similarity=sentences.similarity,
         )
         fields = fields | sentences.fields
+    typed.check(TextSpec, vars(spec), where=origin)
     return replace(
         architecture_card(found.model_type),
         name=origin,

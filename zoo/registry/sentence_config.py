@@ -7,12 +7,12 @@ folder of its own (`sentence_transformers/base/model.py`, `base/modules/*.py` an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.parsing import parse_json
 from zoo.registry.transformers_types import Fields
 
 MODULES = "modules.json"
@@ -181,10 +181,7 @@ def write(
 
 def _json(file: Read, name: str, origin: str) -> Any:
     text = file(name)
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{origin}/{name} is not valid JSON: {error}.") from error
+    return None if text is None else parse_json(text, where=f"{origin}/{name}")
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:

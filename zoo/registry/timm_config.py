@@ -216,8 +216,8 @@ def _sections(
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
     """`pretrained_cfg`, `model_args` and the idle keys, from timm's form or its older flat one."""
     cfg, arguments = config.get("pretrained_cfg"), config.get("model_args") or {}
-    for name, part in (("pretrained_cfg", cfg or {}), ("model_args", arguments)):
-        if not isinstance(part, Mapping):
+    for name, part in (("pretrained_cfg", cfg), ("model_args", arguments)):
+        if part is not None and not isinstance(part, Mapping):
             raise ConfigError(f"{where}: {name} is {part!r:.100}; an object was expected.")
     beside = {key: value for key, value in config.items() if key not in _TOP_LEVEL}
     idle = []
