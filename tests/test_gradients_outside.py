@@ -1,4 +1,4 @@
-"""Gradients taken outside of a graph of unknown sizes, and under XLA, are those of the plain path."""
+"""Gradients from outside of graphs of unknown sizes, and under XLA, are those of the plain path."""
 
 import keras
 import numpy as np
@@ -27,6 +27,10 @@ def _layer(layer, shape):
     return layer
 
 
+def _over_time(layer):
+    return lambda x: layer(tf.reshape(x, (tf.shape(x)[0], -1, 2)))
+
+
 # what has a gradient of its own, as a function of maps [n, h, w, 2]
 KERNELS = {
     "attention": lambda: lambda x: attention.attend(x, x, x),
@@ -39,11 +43,7 @@ KERNELS = {
     "convolution by products": lambda: _conv(convolution._matrix_gradient),
     "convolution, plain": lambda: _conv(convolution._plain_gradient),
     "max pool": lambda: lambda x: max_pool(x, 3, 2, 1),
-    "lstm": lambda: (
-        lambda x, layer=_layer(LSTM(3, dtype="float64"), (None, None, 2)): layer(
-            tf.reshape(x, (tf.shape(x)[0], -1, 2))
-        )
-    ),
+    "lstm": lambda: _over_time(_layer(LSTM(3, dtype="float64"), (None, None, 2))),
 }
 PLACES = {
     "function": lambda f, x, n: f(x),
