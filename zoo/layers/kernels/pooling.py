@@ -6,8 +6,8 @@ Minus infinity as a number in the graph would stretch the range that integer qua
 into 256 steps. Rows that no window reads are not made: windows of 3 with stride 2 over an even size
 then copy less than a full border, and take the same time.
 
-A gradient that reaches a copy belongs to its original: it is the one over minus infinity, also among
-equal values. TensorFlow's own of the copies fills a whole map with zeros for each of them.
+A gradient that reaches a copy belongs to its original: it is the one over minus infinity, also
+among equal values. TensorFlow's own of the copies fills a whole map with zeros for each of them.
 """
 
 from __future__ import annotations
