@@ -217,7 +217,7 @@ def _run(function, options, *tensors):
     import tensorflow as tf
 
     # an eager tape would differentiate the loops, too
-    tensors = [tf.stop_gradient(x) for x in tensors]
+    tensors = tuple(tf.stop_gradient(x) for x in tensors)
     if not tf.executing_eagerly():
         return function(*tensors, **options)
     # an eager loop would copy all outputs whenever it writes a block of them

@@ -12,6 +12,8 @@ among equal values. TensorFlow's own of the copies fills a whole map with zeros 
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ def max_pool(x, window: int, stride: int, pad: int):
     """
     sizes = x.shape[1:3]
     after = tuple(_read_after(size, window, stride, pad) for size in sizes)
-    options = {"window": window, "stride": stride, "before": pad, "after": after}
+    options: dict[str, Any] = {"window": window, "stride": stride, "before": pad, "after": after}
     if not pad or not _is_tensorflow(x):
         return _max_pool(x, **options)
     outputs = with_gradient(_differentiable, x, signature=[any_size(x, 0, 1, 2)], **options)
@@ -72,8 +74,8 @@ def _differentiable(x, *, window: int, stride: int, before: int, after: tuple[in
     import tensorflow as tf
 
     bordered = _bordered(x, before, after)
-    options = {"ksize": [1, window, window, 1], "strides": [1, stride, stride, 1]}
-    options["padding"] = "VALID"
+    sizes = {"ksize": [1, window, window, 1], "strides": [1, stride, stride, 1]}
+    options: dict[str, Any] = sizes | {"padding": "VALID"}
     outputs = tf.raw_ops.MaxPool(input=bordered, **options)
 
     def gradient(upstream):
