@@ -110,7 +110,8 @@ def check(
 
 def depth(config: Any) -> int:
     """How many layers a config asks for: all that its fields of the type `Depth` say."""
-    hints = _hints(type(config))
+    kind: Any = type(config)
+    hints = _hints(kind)
     counts = (getattr(config, k) for k in hints if hints[k] in (Depth, tuple[Depth, ...]))
     return sum(sum(n) if isinstance(n, tuple) else n for n in counts)
 
