@@ -13,8 +13,8 @@ import gc
 import json
 import os
 import weakref
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
