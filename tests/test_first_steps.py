@@ -102,6 +102,18 @@ def test_python_says_that_there_is_such_a_folder(place, call):
         call("run3")
 
 
+@pytest.mark.parametrize(("name", "said"), NAMES.items())
+def test_load_says_it_without_tensorflow_too(place, name, said):
+    (place / "runs" / "run3").mkdir(parents=True)
+    code = (
+        "import sys, zoo; sys.modules |= {'tensorflow': None, 'keras': None}; zoo.load(sys.argv[1])"
+    )
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-c", code, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert said in done.stderr.splitlines()[-1]
+
+
 def test_publish_takes_names_as_load_does(place):
     with pytest.raises(UnknownNameError, match=r"There is a folder \./run3"):
         zoo.publish("run3", "./net")

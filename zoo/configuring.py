@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, OptionError, did_you_mean
+from zoo.load_options import LoadOptions, given
 from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry import labels as label_sets
@@ -19,22 +19,8 @@ from zoo.tasks.table import TASKS, TEXT_TASKS, task_type
 _OF_CLASSES = ("text-classification", "token-classification")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What a caller wants other than the card says; None is as the card says."""
-
-    task: str | None = None
-    num_classes: int | None = None
-    labels: tuple[str, ...] | None = None
-    in_channels: int | None = None
-    input_size: tuple[int, int] | None = None
-    features_only: bool = False
-    out_indices: tuple[int, ...] | None = None
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
 def configure(
-    card: ModelCard, family: Architecture, wishes: Wishes, *, others: Collection[str] = ()
+    card: ModelCard, family: Architecture, wishes: LoadOptions, *, others: Collection[str] = ()
 ) -> Any:
     """The config of a card's network, as a caller wishes.
 
@@ -58,7 +44,7 @@ def configure(
     return family.change_config(config, {**other, **wishes.config, **wanted}, others=others)
 
 
-def _check(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
+def _check(card: ModelCard, family: Architecture, wishes: LoadOptions) -> None:
     """Raise `OptionError` for what no model of the card could be."""
     if wishes.labels and (wishes.features_only or wishes.num_classes == 0):
         raise OptionError(
@@ -76,7 +62,7 @@ def _check(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
 
 
 def _task_fields(
-    card: ModelCard, family: Architecture, config: Any, wishes: Wishes, classes: int | None
+    card: ModelCard, family: Architecture, config: Any, wishes: LoadOptions, classes: int | None
 ) -> Mapping[str, Any]:
     """The fields of the config for another task than its own, where a caller wants one."""
     if not family.tasks or family.task is None:
@@ -104,7 +90,7 @@ def _task_fields(
     return {"num_classes": 0, **family.tasks[wanted]}
 
 
-def recorded(card: ModelCard, family: Architecture, config: Any, wishes: Wishes) -> Record:
+def recorded(card: ModelCard, family: Architecture, config: Any, wishes: LoadOptions) -> Record:
     """What the model of that config will carry: the card with the caller's options in it.
 
     Raises:
@@ -147,7 +133,7 @@ def recorded(card: ModelCard, family: Architecture, config: Any, wishes: Wishes)
 
 
 def _labels(
-    card: ModelCard, num_classes: int | None, wishes: Wishes
+    card: ModelCard, num_classes: int | None, wishes: LoadOptions
 ) -> str | tuple[str, ...] | None:
     """The caller's labels, or the card's where there are as many as classes."""
     if wishes.labels is not None:
@@ -157,8 +143,3 @@ def _labels(
     if isinstance(card.labels, str):
         return card.labels if label_sets.size(card.labels) == num_classes else None
     return card.labels if card.labels is not None and len(card.labels) == num_classes else None
-
-
-def given(**options: Any) -> dict[str, Any]:
-    """The options that were given: those that are not None."""
-    return {k: v for k, v in options.items() if v is not None}

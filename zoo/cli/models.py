@@ -75,7 +75,7 @@ def start_keras() -> None:
     if os.environ.setdefault(_LOG_LEVEL, _NOTHING) == _NOTHING and "tensorflow" not in sys.modules:
         # What TensorFlow logs while it is imported comes before it reads that variable.
         with _nothing_to_stderr():
-            importlib.import_module("zoo.loading")
+            importlib.import_module("zoo.assembling")
 
 
 @contextmanager
