@@ -46,6 +46,7 @@ goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_audio_goldens.py
 	$(BIN)/python scripts/make_sequence_goldens.py
 	$(BIN)/python scripts/make_text_goldens.py
+	$(BIN)/python scripts/make_tokenizer_goldens.py
 
 clean:
 	rm -rf $(VENV) $(OLD_CLIENT) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache
