@@ -10,9 +10,10 @@ from synthetic import as_trained
 
 import zoo
 from zoo.errors import InputError, OptionError, ZooError
-from zoo.options import count, flag, number, plain, suits
+from zoo.options import count, flag, number, plain
 from zoo.registry.labels import as_labels, labels
 from zoo.tasks.sampling import Sampling
+from zoo.typed import fits
 
 # ---------------------------------------------------------------- labels
 
@@ -183,6 +184,7 @@ def test_numbers_of_numpy_for_verbs(digits):
         digits.explain(images[0], target=True)
 
 
+@pytest.mark.filterwarnings("ignore:The model has learned nothing that shows")
 def test_numbers_of_numpy_for_training(digits):
     images = [np.full((32, 32), 20 * k, np.uint8) for k in range(8)]
     names = ["low"] * 4 + ["high"] * 4
@@ -212,15 +214,15 @@ def test_plain_values():
     assert plain(None) is None
 
 
-def test_what_suits_an_annotation():
-    assert suits(1, float)
-    assert suits(224, tuple[int, int])
-    assert suits((1, 2, 3), tuple[int, ...])
-    assert suits(None, str | None)
-    assert not suits(True, int | None)
-    assert not suits(1.0, int)
-    assert not suits((1, 2, 3), tuple[int, int])
-    assert not suits((1, "2"), tuple[int, ...])
+def test_what_fits_an_annotation():
+    assert fits(1, float)
+    assert fits(224, tuple[int, int])
+    assert fits((1, 2, 3), tuple[int, ...])
+    assert fits(None, str | None)
+    assert not fits(True, int | None)
+    assert not fits(1.0, int)
+    assert not fits((1, 2, 3), tuple[int, int])
+    assert not fits((1, "2"), tuple[int, ...])
 
 
 def test_the_errors_of_numbers():

@@ -16,7 +16,7 @@ import numpy as np
 from zoo import typed
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import configure, recorded
-from zoo.errors import ConfigError, OptionError
+from zoo.errors import ConfigError, OptionError, ZooError
 from zoo.layers.building import (
     build_uninitialized,
     dtype_scope,
@@ -178,7 +178,7 @@ def _uninitialized(
     try:
         with dtype_scope(policy):
             model = build_uninitialized(lambda: _model(record, family, config, wishes), **most)
-    except OptionError:
+    except ZooError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         # what a layer says of sizes that cannot be is said of the config

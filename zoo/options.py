@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from zoo.errors import OptionError, ZooError
 
@@ -84,28 +83,3 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(found, bool):
         raise OptionError(f"{name} must be True or False; got {value!r}.")
     return found
-
-
-def suits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of an annotated type; a type that is not known suits all.
-
-    A whole number suits a float, and stands for a pair of equal ones.
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(suits(value, arg) for arg in args)
-    if origin is Literal:
-        return value in args
-    if origin is tuple:
-        if args == (int, int) and suits(value, int):
-            return True
-        if not isinstance(value, tuple):
-            return False
-        each = args[:1] * len(value) if args[-1] is Ellipsis else args
-        return len(each) == len(value) and all(map(suits, value, each))
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
-    if hint in (int, float):
-        kinds = int if hint is int else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (bool, str, NoneType) else True

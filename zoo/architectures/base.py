@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo import typed
 from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
-from zoo.options import number, plain, suits
+from zoo.options import number, plain
 from zoo.preprocessing.spec import Spec
 from zoo.weights.mapping import WeightMap
 
@@ -203,7 +203,7 @@ class Architecture:
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
     """Raise `OptionError` for a value of another type than its field's, or a rate that is none."""
-    if not suits(value, hint):
+    if not typed.fits(value, hint):
         expected = hint.__name__ if isinstance(hint, type) else str(hint)
         raise OptionError(f"{name}={value!r} is of another type; {expected} was expected.")
     if name.endswith("_rate") and value is not None:

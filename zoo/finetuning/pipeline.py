@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image
 
 from zoo.errors import InputError, OptionError
-from zoo.options import plain, suits
+from zoo.options import plain
 from zoo.preprocessing.host import host_call
 from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.sequence import SequencePreprocessor
 from zoo.preprocessing.text import TextPreprocessor
+from zoo.typed import fits
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -110,7 +111,7 @@ _RANGES = (
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
-    return suits(value, float) and low <= value <= high
+    return fits(value, float) and low <= value <= high
 
 
 def _is_pair(value: Any) -> bool:

@@ -17,7 +17,8 @@ from zoo.errors import OptionError, did_you_mean
 from zoo.finetuning import recipe
 from zoo.finetuning.pipeline import Augment
 from zoo.finetuning.recipe import Facts
-from zoo.options import count, plain, suits
+from zoo.options import count, plain
+from zoo.typed import fits
 
 STRATEGIES = ("full", "head", "lp-ft", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -92,7 +93,7 @@ def settle(
         OptionError: a value that is none of an option's.
     """
     wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
-    if wishes["learning_rate"] is not None and not suits(wishes["learning_rate"], float):
+    if wishes["learning_rate"] is not None and not fits(wishes["learning_rate"], float):
         raise OptionError(f"learning_rate={wishes['learning_rate']!r}: a number was expected.")
     own = defaults(facts.family)
     batch_size = _batch_size(wishes["batch_size"], facts.examples)
@@ -151,8 +152,8 @@ def _check(settings: Settings) -> None:
         value, kind = getattr(settings, name), "a whole number" if name in _COUNTS else "a number"
         if value is None:
             continue
-        fits = suits(value, int if name in _COUNTS else float)
-        if not fits or not low <= value <= high:
+        fitting = fits(value, int if name in _COUNTS else float)
+        if not fitting or not low <= value <= high:
             raise OptionError(f"{name}={value!r}: {kind} from {low:g} to {high:g} was expected.")
 
 
@@ -234,7 +235,7 @@ def _class_weights(
                 f"{did_you_mean(unknown[0], classes)}"
             )
         wish = [wish.get(label, 1.0) for label in classes]
-    numbers = isinstance(wish, tuple | list) and all(suits(w, float) for w in wish)
+    numbers = isinstance(wish, tuple | list) and all(fits(w, float) for w in wish)
     if not numbers or len(wish) != len(classes) or any(not w >= 0 for w in wish):
         raise OptionError(
             f"class_weights={wish!r}: 'balanced', a weight by class name, or one for each of the "
