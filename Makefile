@@ -62,7 +62,7 @@ $(OLD_CLIENT)/.stamp: requirements/old-client.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.base: $(VENV)/bin/python pyproject.toml
-	$(PIP) -e ".[server]"
+	$(PIP) -e ".[server,plots]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/models.txt

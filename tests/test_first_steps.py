@@ -164,6 +164,14 @@ def test_folders_in_folders_are_named(cli, place, tiny):
     assert "Of data, its own files are taken alone. There are more in its" in noted.stderr
 
 
+def test_examples_are_looked_for_without_tensorflow(place):
+    (place / "none").mkdir()
+    verbs = [["evaluate", "resnet_mini"], ["finetune", "resnet_mini", "--output", "run1"]]
+    for said in light(*([*verb, "--data", "none"] for verb in verbs)):
+        assert "none has no class folders" in said
+    assert not (place / "run1").exists()
+
+
 def test_a_table_of_no_image_is_not_written(cli, tiny):
     Path("photos").mkdir()
     Path("photos/broken.png").write_bytes(b"no image")

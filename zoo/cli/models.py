@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zoo
@@ -68,6 +69,31 @@ def find_card(name: str, options: Mapping[str, Any]) -> ModelCard:
     if needs_texts(card):
         return with_texts(card, files or card_files(card, source))
     return card
+
+
+def check_examples(
+    name: str,
+    options: Mapping[str, Any],
+    *paths: Path | None,
+    input_column: str | None,
+    label_column: str,
+) -> None:
+    """Refuse a folder or table that holds no examples for a model, before the model is loaded.
+
+    Args:
+        options: of the verb, with those of `Source` among them.
+        paths: what `--data` and its like name; None is passed over.
+        input_column, label_column: of tables.
+
+    Raises:
+        ZooError: what the model's name, or reading the examples, raises.
+    """
+    from zoo.finetuning.sources import Wanted, gathered, kind_of
+
+    kind, text = kind_of(find_card(name, options).preprocessing)
+    wanted = Wanted(kind=kind, text=text, input_column=input_column, label_column=label_column)
+    for path in filter(None, paths):
+        gathered(path, wanted)
 
 
 def start_keras() -> None:

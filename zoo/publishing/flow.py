@@ -141,38 +141,31 @@ def check(
     model_or_folder: Model | str | os.PathLike,
     target: str | os.PathLike,
     *,
-    private: bool = False,
-    revision: str = "main",
-    message: str | None = None,
     endpoint: str | None = None,
     token: str | bool | None = None,
     dry_run: bool = False,
-    tag: str | None = None,
-    create_pr: bool = False,
-    **_: Any,
+    **options: Any,
 ) -> Target:
     """Refuse what can be refused before a model is loaded: names, options, the right to write.
 
     Args:
-        as for `publish`; the rest of its options are passed over.
+        as for `publish`; of its other options, those of a target count.
 
     Raises:
         ZooError: as `publish`.
     """
-    options = {
-        "revision": None if revision == "main" else revision,
-        "private": private,
-        "message": message,
-        "create_pr": create_pr,
-        "tag": tag,
-    }
-    given = {name: value for name, value in options.items() if value}
+    given = {name: options[name] for name in _OF_TARGETS if options.get(name)}
+    if given.get("revision") == "main":
+        del given["revision"]
     where = _target(target, Source(endpoint=endpoint, token=token), given)
     if isinstance(model_or_folder, str | os.PathLike):
         fetch(model_or_folder, Source())
     if not dry_run:
         where.check_may_write()
     return where
+
+
+_OF_TARGETS = ("revision", "private", "message", "create_pr", "tag")
 
 
 def _target(target: str | os.PathLike, source: Source, options: Mapping[str, Any]) -> Target:

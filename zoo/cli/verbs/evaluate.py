@@ -9,7 +9,7 @@ import click
 
 import zoo
 from zoo.cli.group import Verb
-from zoo.cli.models import load
+from zoo.cli.models import check_examples, load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import print_json
 
@@ -59,6 +59,7 @@ def command(
         check_writable(plot, "--plot")
         require_matplotlib()
         check_format(plot)
+    check_examples(name, options, data, input_column=input_column, label_column=label_column)
     model = load(name, **options)
     found = zoo.evaluate(
         model,

@@ -9,7 +9,7 @@ import click
 
 import zoo
 from zoo.cli.group import Verb
-from zoo.cli.models import load, use_onednn
+from zoo.cli.models import check_examples, load, use_onednn
 from zoo.cli.options import FOLDER, WEIGHTS, json_option, source_options
 from zoo.cli.output import note, print_json
 
@@ -111,6 +111,14 @@ def command(
     """
     use_onednn()
     of_load = {k: options.pop(k) for k in (*_SOURCE, "weights")}
+    check_examples(
+        name,
+        of_load,
+        train,
+        validation,
+        input_column=options["input_column"],
+        label_column=options["label_column"],
+    )
     model = load(name, input_size=input_size, **of_load)
     try:
         result = zoo.finetune(model, train, validation, resume=not restart, **options)
