@@ -106,7 +106,12 @@ def _sentence(folder: Path) -> None:
     synthetic_texts.bert(folder)
     kinds = ["Transformer", "Pooling", "Dense", "Normalize"]
     modules = [
-        {"idx": k, "name": str(k), "path": f"{k}_{kind}" if k else "", "type": f"models.{kind}"}
+        {
+            "idx": k,
+            "name": str(k),
+            "path": f"{k}_{kind}" if k else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
         for k, kind in enumerate(kinds)
     ]
     dense = {"in_features": 24, "out_features": 8, "bias": False}
