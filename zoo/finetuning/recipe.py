@@ -26,10 +26,10 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
-from zoo.layers.building import named_weights
+from zoo.layers.building import learned_weights, named_weights
+from zoo.model import Model
 
 STEPS = 500  # of training at least, and of a head alone
 SCRATCH_STEPS = 1000  # at least, of layers that have never been trained
@@ -62,22 +62,23 @@ class Facts:
         return None if self.counts is None else int(self.counts.sum())
 
 
-def untrained(model: keras.Model, heads: Collection[str]) -> bool:
+def untrained(model: Model, heads: Collection[str]) -> bool:
     """Whether the layers below the heads hold initial values.
 
-    They do where the load report says so; and where most of their vectors (scales and shifts of
-    norms, statistics, biases) have one value throughout, as initializers leave them and no training
-    does: so random weights are known that came from a file.
+    They do where they are those that the model began with; and where most of their vectors (scales
+    and shifts of norms, statistics, biases) have one value throughout, as initializers leave them
+    and no training does: so random weights are known that came from a file.
 
     Args:
         model: from `zoo.load`.
         heads: names of the layers that give the logits.
     """
     prefixes = tuple(f"{head}." for head in heads)
-    body = {k: w for k, w in named_weights(model).items() if not k.startswith(prefixes)}
-    if set(body) <= set(model.record.report.fresh):
+    learned = {name for name in learned_weights(model) if not name.startswith(prefixes)}
+    if learned <= set(model.fresh):
         return True
-    vectors = [np.asarray(w) for w in body.values() if len(w.shape) == 1 and w.shape[0] > 1]
+    body = (w for name, w in named_weights(model).items() if not name.startswith(prefixes))
+    vectors = [np.asarray(w) for w in body if len(w.shape) == 1 and w.shape[0] > 1]
     return 2 * sum(bool((v == v[0]).all()) for v in vectors) > len(vectors)
 
 
