@@ -275,7 +275,8 @@ def _differentiable(x, output, memory, lengths, steps, *weights, cell):
 
     forward, backward = _compiled(cell)
     # an eager tape would differentiate the loop itself, too
-    x, output, memory, *weights = map(tf.stop_gradient, (x, output, memory, *weights))
+    x, output, memory = map(tf.stop_gradient, (x, output, memory))
+    weights = tuple(map(tf.stop_gradient, weights))
     outputs, final, final_memory = forward(x, output, memory, lengths, steps, weights)
 
     def gradient(*upstream):
