@@ -14,6 +14,7 @@ import json
 import os
 import weakref
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -28,7 +29,7 @@ _TEXT |= {"vocab_size": 8000, "intermediate_size": 256}
 _IMAGES = {"num_classes": 8, "labels": [str(i) for i in range(8)]}
 
 # one of each way to compute, with weights that stand out of the noise: architecture, options
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("resnet10t", _IMAGES),
     "resnet_silu": ("resnet10t", {"act_layer": "silu", **_IMAGES}),
     "seresnet": ("seresnet18", _IMAGES),
