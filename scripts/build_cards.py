@@ -4,8 +4,9 @@
 
 `zoo/registry/cards/<module>.json`: the architectures of a timm module (what each of its entry
 points hands to its model class), their parameter counts, pretrained tags, deprecated names.
-`zoo/registry/labels/`: the ImageNet label sets. Published accuracies come from the results tables
-of timm's repository, `CHECKOUT` (bare or not); without it the figures in the files stay.
+`zoo/registry/absent.json`: the names that timm alone has. `zoo/registry/labels/`: the ImageNet
+label sets. Published accuracies come from the results tables of timm's repository, `CHECKOUT`
+(bare or not); without it the figures in the files stay.
 
 The next timm module is one row of `MODULES` and, for another family, one encoder.
 """
@@ -30,7 +31,7 @@ from zoo.registry import labels as label_sets
 from zoo.registry import transformers_config
 from zoo.registry.card import WeightsFile, to_data
 from zoo.registry.preprocessor_config import image_spec_from_preprocessor
-from zoo.registry.registry import CARDS
+from zoo.registry.registry import ABSENT, CARDS
 from zoo.registry.timm_config import FEATURES, image_spec, task_of
 from zoo.registry.transformers_types import VERSION
 from zoo.registry.transformers_vision import VISION
@@ -462,6 +463,13 @@ def transformers_data() -> dict[str, Any]:
     }
 
 
+def absent_data() -> dict[str, Any]:
+    """The content of `absent.json`: timm's architectures of which there are no cards."""
+    names = set(timm.list_models()) - set(timm.list_models(module=list(MODULES)))
+    source = {"library": "timm", "version": timm.__version__}
+    return {"source": source, "architectures": sorted(names)}
+
+
 def render(value: Any, indent: str = "", head: str = "") -> str:
     """JSON with as many items of an object on a line as 100 columns take.
 
@@ -529,6 +537,7 @@ def main() -> None:
         published = read_results(results) if results else keep_results(path)
         write(path, render(module_data(reference, published)) + "\n")
     write(CARDS / "transformers_vit.json", render(transformers_data()) + "\n")
+    write(ABSENT, render(absent_data()) + "\n")
     for name, text in label_files().items():
         write(label_sets.FOLDER / name, text)
 

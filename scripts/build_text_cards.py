@@ -105,6 +105,13 @@ def sentence(
     return Row(name, repo, license, kind, model, keys, pooling, normalize, max_length)
 
 
+# Repos that have no safetensors on `main`, and the pull request of the hub's converter that has
+# them: https://huggingface.co/google/electra-base-discriminator/tree/refs%2Fpr%2F4 and its like.
+CONVERTED = {
+    "google/electra-base-discriminator": "refs/pr/4",
+    "google/electra-large-discriminator": "refs/pr/2",
+}
+
 ROWS = [
     *plain(
         "google-bert",
@@ -440,8 +447,8 @@ def card(row: Row) -> dict[str, Any]:
     found, spec = described(row.type, {"architectures": [row.model], **row.keys}, row.name)
     fields = found.fields
     if row.pooling is not None:
-        one = {"head": "sentence", "pooling": (row.pooling,), "pooling_dense": ()}
-        fields = {**fields, **one, "normalize": row.normalize}
+        modules = (("Normalize",),) if row.normalize else ()
+        fields = {**fields, "head": "sentence", "pooling": (row.pooling,), "modules": modules}
     if row.max_length is not None:
         spec = dataclasses.replace(spec, max_length=row.max_length)
     base = architecture(row.type)["config"]
@@ -449,7 +456,7 @@ def card(row: Row) -> dict[str, Any]:
     return {
         "architecture": row.type,
         "config": changed,
-        "weights": to_data(WeightsFile(repo=row.repo)),
+        "weights": to_data(WeightsFile(repo=row.repo, pull_request=CONVERTED.get(row.repo))),
         "preprocessing": to_data(spec),
         "task": task_of(fields),
         **({"labels": list(found.labels)} if found.labels else {}),

@@ -97,7 +97,7 @@ def check(storage: Storage, said: list[dict]) -> int:
     told = {line["commit"] for line in said if "commit" in line}
     found = set()
     for repo in storage.repos():
-        log = list(storage.history(repo, storage.commit_at(repo, "main")))
+        log = list(storage.states(repo, storage.commit_at(repo, "main")))
         for commit, parent in itertools.pairwise(log):
             before = {path: blob.sha256 for path, blob in parent.files.items()}
             now = {path: blob.sha256 for path, blob in commit.files.items()}

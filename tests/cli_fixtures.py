@@ -9,6 +9,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 from hub_fixtures import WEIGHTS
+from synthetic import as_trained
 
 from zoo.cli import main
 
@@ -57,7 +58,7 @@ def tiny(tmp_path_factory):
     keras.utils.set_random_seed(7)
     folder = tmp_path_factory.mktemp("tiny") / "model"
     model = zoo.load("test_resnet", pretrained=False, labels=["cat", "dog", "owl"])
-    zoo.save(model, folder)
+    zoo.save(as_trained(model), folder)
     return folder, zoo.load(folder)
 
 

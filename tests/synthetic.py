@@ -7,6 +7,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,13 @@ def state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 def images(channels: int = 3) -> np.ndarray:
     """Two float64 images `[2, *IMAGE_SIZE, channels]`."""
     return np.random.default_rng(7).normal(size=(2, *IMAGE_SIZE, channels))
+
+
+def as_trained(model: Any) -> Any:
+    """The model with other weights than it was made with, as after training."""
+    for weight in model.trainable_weights:
+        weight.assign(0.99 * weight)
+    return model
 
 
 def read_golden(name: str) -> dict:

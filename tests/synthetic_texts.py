@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from synthetic import as_trained
 
 import zoo
 
@@ -33,7 +34,7 @@ SMALL = {
 def bert(folder: Path, *, vocabulary: bool = True, **options: Any) -> Path:
     """A folder with a BERT; `options` are those of `zoo.load`."""
     keras.utils.set_random_seed(0)
-    zoo.save(zoo.load("bert", pretrained=False, **SMALL | options), folder)
+    zoo.save(as_trained(zoo.load("bert", pretrained=False, **SMALL | options)), folder)
     if vocabulary:
         (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     return folder
@@ -43,7 +44,8 @@ def gpt2(folder: Path, **options: Any) -> Path:
     """A folder with a GPT-2 that reads single bytes, whose last one ends a text."""
     options = {"task": "text-generation", "max_positions": 64} | options
     keras.utils.set_random_seed(0)
-    zoo.save(zoo.load("gpt2", pretrained=False, **SMALL | {"vocab_size": 260} | options), folder)
+    model = zoo.load("gpt2", pretrained=False, **SMALL | {"vocab_size": 260} | options)
+    zoo.save(as_trained(model), folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 256}))
     vocabulary = {character: k for k, character in enumerate(_byte_characters())}

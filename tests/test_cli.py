@@ -232,9 +232,9 @@ def test_interrupted_pull_leaves_nothing_half_written(own_hub, tmp_path):
     assert pulled == FILES
 
 
-def test_interrupted_import_of_tensorflow(tmp_path):
+def test_interrupted_import_of_tensorflow(tmp_path, tiny):
     (tmp_path / "photo.png").write_bytes(b"an image to come")
-    process = start("predict", tmp_path, tmp_path / "nowhere.png", tmp_path / "photo.png")
+    process = start("predict", tiny[0], tmp_path / "nowhere.png", tmp_path / "photo.png")
     assert process.stderr.readline() == f"Skipped: {tmp_path / 'nowhere.png'} is not there.\n"
     time.sleep(0.5)  # TensorFlow takes seconds
     process.send_signal(signal.SIGINT)

@@ -162,7 +162,7 @@ def test_the_picture_shows_the_segments(detector):
 def test_pictures_without_matplotlib(cli, detector, talks, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = cli("predict", detector[0], talks / "b.wav", "--plot", "talk.png", code=1)
-    assert 'pip install "tfzoo[plots]"' in result.stderr
+    assert "needs matplotlib, which is not installed: `pip install matplotlib`" in result.stderr
     assert result.stdout == ""
     assert not Path("talk.png").exists()
 
@@ -199,5 +199,5 @@ def test_a_folder_of_both_kinds(cli, tiny, talks):
 def test_predict_refuses_what_is_neither_image_nor_recording(cli):
     Path("rows.txt").write_text("1 2 3")
     refused = cli("predict", "lstm_mini.digits", "rows.txt", code=1)
-    assert "does not do sequence-classification" in refused.stderr
-    assert "From Python it has classify, embed" in refused.stderr
+    assert "does nothing with models that do sequence-classification" in refused.stderr
+    assert "in Python there is model.classify" in refused.stderr

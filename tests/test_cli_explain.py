@@ -167,7 +167,7 @@ def test_a_large_picture_is_drawn_smaller(cli, tiny):
 def test_without_matplotlib(cli, tiny, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = cli("explain", tiny[0], photos / "a.png", "--out", "heat.png", code=1)
-    assert 'pip install "tfzoo[plots]"' in result.stderr
+    assert "needs matplotlib, which is not installed: `pip install matplotlib`" in result.stderr
     assert result.stdout == ""
     assert list(Path().iterdir()) == []
 

@@ -29,7 +29,7 @@ def gone_unused(tmp_path, days):
 
 def test_pull_of_a_card_and_of_its_repo(cli, own_hub):
     card = json.loads(cli("pull", CARD, "--json").stdout)
-    assert set(card) == {"name", "origin", "commit", "bytes", "files"}
+    assert set(card) == {"name", "origin", "commit", "pull_request", "bytes", "files"}
     assert (card["name"], card["origin"]) == (CARD, REPO)
     assert card["commit"] == head(own_hub)
     (weights,) = card["files"]

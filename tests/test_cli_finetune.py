@@ -53,6 +53,9 @@ def tuned(flowers):
     assert "1 of 25 examples cannot be read" in err
     assert "broken.png" in err
     assert err.count("val_accuracy") == 3
+    assert "24 to train, 12 to validate (as given)" in err
+    assert "full (one learning rate was given, for all layers)" in err
+    assert "3 epochs of 3 steps of 8 examples" in err
     assert "macro F1" in out
     assert "its model is in" in out
     return flowers / "run1"

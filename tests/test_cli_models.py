@@ -70,9 +70,10 @@ def test_predict_goes_on_after_broken_images(cli, tiny, photos, batch_size):
     assert broken.startswith(f"Skipped: The image, '{photos / 'broken.png'}', is no image that")
 
 
-def test_predict_of_nothing_but_missing_images_loads_no_model(cli, tmp_path):
+def test_predict_of_nothing_but_missing_images_loads_no_model(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # so that its weights cannot be had
     (tmp_path / "empty").mkdir()
-    result = cli("predict", "no_such_model", "a.png", tmp_path / "empty", "--json", code=1)
+    result = cli("predict", "resnet50", "a.png", tmp_path / "empty", "--json", code=1)
     assert result.stdout == "[]\n"
     assert result.stderr == (
         "Skipped: a.png is not there.\n"
@@ -157,7 +158,7 @@ def test_embed_to_json(cli, tiny, photos, option):
     np.testing.assert_allclose(found, model.embed(good(photos)), rtol=1e-5, atol=1e-6)
 
 
-def test_embed_writes_no_rows_that_are_not_those_of_the_inputs(cli, tiny, photos):
+def test_embed_writes_no_rows_that_are_not_those_of_the_inputs(cli, tiny, photos, monkeypatch):
     Path("v.npy").write_bytes(b"from before")
     result = cli("embed", tiny[0], photos, "--out", "v.npy", code=1)
     assert result.stdout == ""
@@ -165,8 +166,9 @@ def test_embed_writes_no_rows_that_are_not_those_of_the_inputs(cli, tiny, photos
         "Error: 1 of the inputs cannot be read; v.npy was not written."
     )
     assert Path("v.npy").read_bytes() == b"from before"
-    early = cli("embed", "no_such_model", "a.png", good(photos)[0], "--out", "v.npy", code=1)
-    assert "v.npy was not written" in early.stderr  # and the model was not looked for
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    early = cli("embed", "resnet50", "a.png", good(photos)[0], "--out", "v.npy", code=1)
+    assert "v.npy was not written" in early.stderr  # and the weights were not asked for
 
 
 def test_embed_into_a_folder_that_cannot_be_written(cli, photos):

@@ -24,6 +24,9 @@ def sentences(count: int, seed: int) -> tuple[list[str], list[str]]:
     return texts, labels
 
 
+# runs of an epoch or two, that learn little and say so
+pytestmark = pytest.mark.filterwarnings("ignore:The model has learned nothing that shows")
+
 TRAIN, TEST = sentences(32, 0), sentences(16, 1)
 
 

@@ -31,7 +31,10 @@ from hub_fixtures import (
     stored,
 )
 
-from zoo.hub import HubServer, Storage
+from zoo.errors import ConfigError
+from zoo.hub import HubServer, Storage, User
+from zoo.hub.access import read_tokens
+from zoo.hub.objects import Put
 from zoo.hub.web import Limits
 
 CONTENT = b"large" * 1000
@@ -408,3 +411,123 @@ def test_error_of_the_hub_itself(hub, digits, monkeypatch):
     assert (status, headers["X-Error-Code"]) == (500, "InternalServerError")
     assert b"secret" not in body
     assert json.loads(body)["error"] == headers["X-Error-Message"]
+
+
+# Text that a header cannot carry
+
+
+@pytest.mark.parametrize(
+    "text", ["a\r", "a\nX-Evil: y", "a\0b", "é\x85\u2028", "\x1b[2J", "\ud800"]
+)
+def test_refusals_quote_any_text(hub, digits, text):
+    """They stand in a header, too: the connection was dropped where it could not take them."""
+    bodies = [
+        ("POST", "/api/repos/create", {"type": text}),
+        ("POST", "/api/repos/create", {"name": text, "organization": "acme"}),
+        ("PUT", f"{API}/settings", {"visibility": text}),
+    ]
+    for method, path, body in bodies:
+        assert send(hub, method, path, body)[0] == 400
+    assert commit(hub, (text, {"path": "a"}))[0] == 400
+
+
+# Front matter
+
+
+@pytest.mark.parametrize("token", [None, "hf_wrong", MEMBER])
+def test_checking_front_matter_takes_the_rights_of_reading(tmp_path, token):
+    storage = Storage(tmp_path)
+    body = {"content": "---\na: 1\n---\n"}
+    with HubServer(storage, tokens=TOKENS, members_only=True) as hub:
+        status = send(hub, "POST", "/api/validate-yaml", body, token)[0]
+        assert status == (200 if token == MEMBER else 401)
+    with HubServer(storage, tokens=TOKENS) as hub:
+        status = send(hub, "POST", "/api/validate-yaml", body, token)[0]
+        assert status == (401 if token == "hf_wrong" else 200)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "a: [" + "b," * 200_000 + "]",
+        "a: &a [x, x]\n" + "b: &b [*a, *a]\nc: &c [*b, *b]\n" + "- *c\n" * 100_000,
+        "[" * 100_000,
+    ],
+)
+def test_front_matter_that_costs_too_much(hub, block):
+    """Neither is it checked at length, nor does it keep the models from being listed."""
+    readme = f"---\n{block}\n---\n"
+    status, _, answer = send(hub, "POST", "/api/validate-yaml", {"content": readme}, None)
+    assert (status, answer["errors"] != []) == (400, True)
+    hub.storage.commit(REPO, {"README.md": readme.encode()})
+    for _ in range(3):
+        (model,) = send(hub, "GET", "/api/models")[2]
+        assert (model["id"], model["tags"]) == (REPO, [])
+
+
+# Many files
+
+
+def test_thousands_of_folders(hub):
+    """What takes a walk over all files for each folder, or each change, would take minutes here."""
+    blob = hub.storage.add("x", b"x").blob
+    puts = [Put(f"f{n}/g/x", blob) for n in range(4000)]
+    hub.storage.commit(REPO, {"README.md": b"x"})
+    hub.storage.apply(REPO, "main", puts, message="Many", author="ada")
+    form = b"&".join(b"paths=f%d" % n for n in range(4000)) + b"&expand=true"
+    entries = send(hub, "POST", f"{API}/paths-info/main", form, None)[2]
+    assert len({entry["oid"] for entry in entries}) == len(entries) == 4000
+    assert {entry["lastCommit"]["title"] for entry in entries} == {"Many"}
+    tree = send(hub, "GET", f"{API}/tree/main?recursive=true&expand=true&limit=1000", None, None)[2]
+    assert len(tree) == 1000
+    folders = {entry["path"]: entry["oid"] for entry in tree if entry["type"] == "directory"}
+    shown = {entry["path"]: entry["oid"] for entry in entries}
+    assert all(shown[path] == oid for path, oid in folders.items() if path in shown)
+    assert send(hub, "GET", f"/{REPO}/resolve/main/f1/h/x", None, None)[0] == 307
+    head = hub.storage.repo(REPO).branches["main"]
+    assert send(hub, "GET", f"/{REPO}/resolve/{head}/f1/h/x", None, None)[0] == 404
+    gone = [("deletedFolder", {"path": f"f{n}"}) for n in range(4000)]
+    assert commit(hub, *gone)[0] == 200
+    head = hub.storage.repo(REPO).branches["main"]
+    assert hub.storage.commit_at(hub.storage.repo(REPO), head).files.keys() == {"README.md"}
+
+
+def test_folder_that_is_deleted_and_filled_again(hub, digits):
+    lines = [
+        inline("a/b/x"),
+        ("deletedFolder", {"path": "a/"}),
+        inline("a/b/y"),
+        ("deletedFolder", {"path": "a/b"}),
+        inline("a/z"),
+    ]
+    assert commit(hub, *lines)[0] == 200
+    files = hub.storage.commit_at(hub.storage.repo(REPO), "main").files
+    assert {path for path in files if path.startswith("a/")} == {"a/z"}
+    assert commit(hub, ("deletedFolder", {"path": "a/b"}))[:2] == (404, "EntryNotFound")
+
+
+def test_paths_of_many_folders(hub, digits):
+    assert commit(hub, inline("/".join("a" * 51)))[0] == 200
+    assert commit(hub, inline("/".join("b" * 52)))[:2] == (400, "InvalidName")
+
+
+# Tokens that nobody could send
+
+
+@pytest.mark.parametrize("token", ["hf_secret\n", "hf sécret", "", "\ud800hf_secret"])
+def test_tokens_of_a_hub_are_checked(tmp_path, token):
+    with pytest.raises(ConfigError, match="of 'ada' has a character") as raised:
+        HubServer(Storage(tmp_path), tokens={token: User(name="ada")})
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "line", ['token = "hf_secret\\n"', 'token = ["hf_secret"]', 'tokn = "hf_secret"', "token = 7"]
+)
+def test_file_of_tokens_that_are_none(tmp_path, line):
+    file = tmp_path / "users.toml"
+    file.write_text(f"[ada]\n{line}\n")
+    with pytest.raises(ConfigError) as raised:
+        read_tokens(file)
+    assert "secret" not in str(raised.value)
+    assert "ada" in str(raised.value)

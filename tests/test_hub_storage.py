@@ -1,6 +1,8 @@
 """The hub's storage: what a commit keeps, and what it refuses."""
 
+import contextlib
 import hashlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,24 @@ def test_failed_commit_leaves_no_repo_and_no_temporary_file(tmp_path, repo, file
     assert list(tmp_path.rglob("*.tmp")) == []
     with pytest.raises(MissingError):
         storage.repo(repo)
+
+
+def test_hub_from_before_pull_requests_could_be_closed(tmp_path):
+    storage = Storage(tmp_path)
+    storage.commit("acme/digits", {"x": b""})
+    storage.open_pull("acme/digits", "Old")
+    storage.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "hub.sqlite3")) as old:
+        old.execute("ALTER TABLE pulls DROP COLUMN closed")
+        old.commit()
+    storage = Storage(tmp_path)
+    pull = storage.pull(storage.repo("acme/digits"), 1)
+    assert (pull.title, pull.status) == ("Old", "open")
+    storage.close_pull("acme/digits", 1)
+    assert storage.pull(storage.repo("acme/digits"), 1).status == "closed"
+    with pytest.raises(TakenError, match="is closed"):
+        storage.merge("acme/digits", 1)
+    storage.close_pull("acme/digits", 1, False)
+    storage.merge("acme/digits", 1)
+    with pytest.raises(TakenError, match="is merged already"):
+        storage.close_pull("acme/digits", 1)

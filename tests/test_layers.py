@@ -124,6 +124,29 @@ def test_config_makes_the_same_layer(case):
     np.testing.assert_array_equal(again(images(shape)), outputs)
 
 
+def test_config_says_what_is_frozen_inside(case):
+    make, shape = case
+    layer = make()
+    layer.build(shape)
+    parts = [*layer._flatten_layers(include_self=False), *layer.trainable_weights]
+    for frozen in (parts[::2], parts[1::2], parts):
+        layer.trainable = True
+        for part in frozen:
+            part.trainable = False
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+        again.build(shape)
+        for part in ("trainable_weights", "non_trainable_weights"):
+            ours, expected = (
+                [weight.path.partition("/")[2] for weight in getattr(which, part)]
+                for which in (again, layer)
+            )
+            assert ours == expected
+    layer = make(trainable=False)
+    layer.build(shape)
+    assert not any(weight.trainable for weight in layer.weights)
+
+
 @pytest.mark.parametrize("policy", ["float64", "mixed_bfloat16", "bfloat16"])
 def test_dtype_policy_reaches_every_child(case, policy):
     make, shape = case

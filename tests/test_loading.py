@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors import safe_open
+from synthetic import as_trained
 
 import zoo
 from zoo.errors import (
@@ -32,7 +33,8 @@ X = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
 @pytest.fixture(scope="module")
 def original():
     keras.utils.set_random_seed(1)
-    return zoo.load("test_resnet", pretrained=False, num_classes=10, labels=list("abcdefghij"))
+    labels = list("abcdefghij")
+    return as_trained(zoo.load("test_resnet", pretrained=False, num_classes=10, labels=labels))
 
 
 @pytest.fixture
@@ -207,7 +209,7 @@ def test_options_of_the_architecture(folder):
         ({"num_clases": 3}, "num_clases.*Did you mean 'num_classes'"),
         ({"drop_paths": 0.1}, "Did you mean 'drop_path_rate'"),
         ({"num_classes": -1}, "num_classes must be 0 or more; got -1"),
-        ({"in_channels": 0}, "in_channels must be 1 or more; got 0"),
+        ({"in_channels": 0}, "in_channels must be at least 1; got 0"),
         ({"input_size": (1, 2, 3)}, "input_size is an edge"),
         ({"dtype": "float31"}, "dtype='float31' is no Keras dtype policy"),
         ({"features_only": True, "out_indices": (5,)}, "out_indices has 5.*0 to 4"),

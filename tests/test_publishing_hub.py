@@ -295,7 +295,9 @@ def test_a_token_that_may_not_write(hub, at, make, repo):
 
 
 def test_no_token(hub, at, make):
-    with pytest.raises(AccessError, match=r"401.*valid token: set HF_TOKEN"):
+    with pytest.raises(
+        AccessError, match=r"401.*valid token: give token= \(--token\), or set HF_ENDPOINT"
+    ):
         send(at(token=False), make())
     assert not exists(hub)
 

@@ -159,9 +159,10 @@ def test_a_deprecated_architecture_is_its_successor():
     assert read(architecture="tv_resnet50") == CARD
 
 
-def test_an_unknown_field_of_pretrained_cfg_warns():
-    with pytest.warns(UserWarning, match="ignored 'crop_shape', which is unknown"):
-        assert read(pretrained_cfg={**SPEC, "crop_shape": 1}) == CARD
+def test_an_unknown_field_of_pretrained_cfg_is_idle():
+    card = read(pretrained_cfg={**SPEC, "crop_shape": 1}, adapters={})
+    assert card == replace(CARD, idle=("adapters", "crop_shape"))
+    assert read(flat(crop_shape=1)).idle == ("crop_shape",)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +175,12 @@ def test_an_unknown_field_of_pretrained_cfg_warns():
         ({"architecture": "resnt50"}, "no architecture 'resnt50'. Did you mean 'resnet50'"),
         ({"architecture": "resnet50.a1_in1k"}, "no architecture 'resnet50.a1_in1k'"),
         ({"architecture": None}, "no architecture 'None'"),
-        ({**CONFIG, "num_classes": "ten"}, "num_classes is 'ten', not a count"),
-        ({**CONFIG, "num_classes": -1}, "num_classes is -1, not a count"),
-        (flat(input_size=224), r"input_size is 224; expected \[channels, height, width\]"),
+        (
+            {**CONFIG, "num_classes": "ten"},
+            "num_classes is 'ten'; expected a whole number, 0 or more",
+        ),
+        ({**CONFIG, "num_classes": -1}, "num_classes is -1; expected a whole number, 0 or more"),
+        (flat(input_size=224), r"input_size is 224; expected \[a whole number, 1 to 4096, a whole"),
         (flat(input_size=[224, 224]), "input_size is"),
         (flat(input_size=[3, 0, 224]), "input_size is"),
         (flat(interpolation="bicubick"), "one of .* Did you mean 'bicubic'"),

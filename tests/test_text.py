@@ -15,6 +15,7 @@ from synthetic_texts import MINILM, WORDS, bert
 
 import zoo
 from zoo.errors import ConfigError, InputError, OptionError, TaskError, WeightsError
+from zoo.layers.building import named_weights
 from zoo.preprocessing.text import TruncationWarning
 
 LABELS = ["good", "bad", "odd"]
@@ -82,7 +83,7 @@ def test_the_task_follows_the_checkpoint_and_the_caller(base, tmp_path):
     zoo.save(tagger, tmp_path)
     again = zoo.load(tmp_path)
     assert (again.task.name, again.labels) == ("token-classification", tuple(LABELS))
-    assert not again.load_report.fresh
+    assert again.load_report.fresh == again.load_report.marked == tagger.load_report.fresh
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [
         "BertForTokenClassification"
     ]
@@ -108,9 +109,12 @@ def test_wishes_that_cannot_be(base, options, error, expected):
     ("changes", "expected"),
     [
         ({"hidden_act": "gelu_nwe"}, "activation 'gelu_nwe' is unknown.*Did you mean 'gelu_new'"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"add_cross_attention": True}, "add_cross_attention is true"),
-        ({"use_flash": True}, "sets use_flash, which zoo does not know"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type to 'relative_key'"),
+        (
+            {"add_cross_attention": True},
+            "sets add_cross_attention to True, which transformers reads",
+        ),
+        ({"is_causal": False}, "sets is_causal to False, which transformers reads"),
         ({"architectures": ["BertForMultipleChoice"]}, "is of a BertForMultipleChoice"),
         ({"architectures": ["BertLMHeadModel"]}, "is_decoder false"),
         ({"problem_type": "ranking"}, "problem_type is 'ranking'"),
@@ -171,7 +175,9 @@ def test_no_tokenizer(tmp_path):
 def test_a_vocabulary_without_its_special_tokens(tmp_path):
     folder = bert(tmp_path)
     (folder / "vocab.txt").write_text("the\ncat\n")
-    with pytest.raises(ConfigError, match=r"lacks the special token\(s\) \[UNK\], \[PAD\]"):
+    with pytest.raises(
+        ConfigError, match=r"lacks the special token\(s\) \[UNK\], \[SEP\], \[PAD\]"
+    ):
         zoo.load(folder)
 
 
@@ -306,7 +312,7 @@ def test_entities_are_spans_of_characters(base):
 def test_answers_lie_in_the_text(base):
     model = shaken(zoo.load(base, task="question-answering"))
     context = "ada lived in london. the cat sat on the mat. " * 4
-    answers = model.answer("where?", context, top=3, window=24, stride=6)
+    answers = model.answer("where?", context, top=3, no_answer=False, window=24, stride=6)
     assert 1 <= len(answers) <= 3
     for answer in answers:
         assert context[answer.start : answer.end] == answer.text != ""
@@ -318,6 +324,58 @@ def test_answers_lie_in_the_text(base):
             model.answer(question, text)
     with pytest.raises(InputError, match="leaves no room in 8"):
         model.answer("where who a the cat dog?", context, window=8)
+
+
+def windows(model, question, context, window, stride):
+    """Start and end probabilities of each window's tokens, of which `[CLS]` and those of the text
+    have some, and the places of the tokens."""
+    found = []
+    for encoding in model.task._windows(question, context, window, stride):
+        ids = {"input_ids": [encoding.ids], "token_type_ids": [encoding.type_ids]}
+        logits = model({k: np.array(v) for k, v in ids.items()}).numpy()[0].astype(np.float64)
+        counted = np.array([part == 1 for part in encoding.sequence_ids])
+        counted[0] = True
+        exponents = np.exp(logits - logits.max(0)) * counted[:, None]
+        found.append((exponents / exponents.sum(0), encoding.offsets))
+    return found
+
+
+@pytest.mark.parametrize("none", [-20.0, 0.0, 20.0])
+def test_no_answer_counts_and_can_be_the_answer(base, none):
+    """A score is p(start) p(end) over `[CLS]` and the text; that of no answer the least of all
+    windows."""
+    model = shaken(zoo.load(base, task="question-answering"))
+    question, context = "who sat?", "ada lived in london. the cat sat on the mat. " * 3
+    kernel = named_weights(model)["qa_outputs.kernel"]
+    inputs = keras.Model(model.input, model.get_layer("qa_outputs").input)
+    states, places = [], []
+    for encoding in model.task._windows(question, context, 24, 6):
+        tokens = model.preprocess.batch([encoding])
+        states.append(np.array(inputs(dict.fromkeys(model.input) | tokens))[0])
+        places.append(np.arange(len(encoding)) == 0)
+    told_apart, *_ = np.linalg.lstsq(np.concatenate(states), np.concatenate(places), rcond=None)
+    kernel.assign(kernel + none * told_apart[:, None])  # for [CLS], or against it
+    scores, nothing = {}, []
+    for p, offsets in windows(model, question, context, 24, 6):
+        nothing.append(p[0, 0] * p[0, 1])
+        for k, (begin, _) in enumerate(offsets):
+            for last in range(k, min(k + 15, len(offsets))):
+                if p[k, 0] and p[last, 1] and k:
+                    span = (begin, offsets[last][1])
+                    scores[span] = max(scores.get(span, 0), p[k, 0] * p[last, 1])
+    best = max(scores, key=scores.get)
+    (part,) = model.answer(question, context, no_answer=False, window=24, stride=6)
+    assert (part.start, part.end) == best
+    assert part.score == pytest.approx(scores[best], rel=1e-3)
+    first, *_ = model.answer(question, context, top=5, window=24, stride=6)
+    assert (min(nothing) > scores[best]) == (none > 0)
+    if none > 0:
+        assert (first.text, first.start, first.end) == ("", 0, 0)
+        assert first.score == pytest.approx(min(nothing), rel=1e-3)
+    else:
+        assert first == part
+    empty = [a for a in model.answer(question, context, top=99, window=24, stride=6) if not a.text]
+    assert [a.score for a in empty] == pytest.approx([min(nothing)], rel=1e-3)
 
 
 def test_fill(base):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from safetensors.numpy import load_file
+from synthetic import as_trained
 
 import zoo
 from zoo.errors import ConfigError, OptionError, WeightsError
@@ -26,7 +27,7 @@ def images(height=32, width=32, count=2):
 
 def small(name="vit_tiny_patch16_224", **options):
     keras.utils.set_random_seed(1)
-    return zoo.load(name, pretrained=False, **{**SMALL, **options})
+    return as_trained(zoo.load(name, pretrained=False, **{**SMALL, **options}))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -263,3 +264,41 @@ print(sorted(heavy & set(sys.modules)))
 
 def test_importing_is_light():
     assert run_python(LIGHT).output == "[]\n"
+
+
+# Tokens that no request can carry
+
+BAD = ["hf_secret\n", "hf_sécret", "\ud800hf_secret", "hf_se\0cret", "hf secret", b"hf_secret", 7]
+
+
+@pytest.mark.parametrize("token", BAD)
+def test_a_token_that_no_request_can_carry_is_not_shown(hub, digits, token):
+    """Nor is it in what the error came from, which a traceback prints."""
+    with pytest.raises(AccessError) as raised:
+        load(endpoint=hub.url, token=token)
+    shown = "".join(traceback.format_exception(raised.value, limit=0))
+    assert "token" in shown
+    assert not any(text in shown for text in ("hf_s", "cret", "\n\n"))
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("token", ["hf_sécret", "hf secret"])
+@pytest.mark.parametrize("where", ["HF_TOKEN", "login"])
+def test_an_ambient_token_that_no_request_can_carry(
+    hub, digits, tmp_path, monkeypatch, token, where
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    if where == "login":
+        (tmp_path / "token").write_text(token, "utf-8")
+    else:
+        monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(AccessError, match="HF_TOKEN, or of the stored login") as raised:
+        load()
+    assert "cret" not in "".join(traceback.format_exception(raised.value, limit=0))
+
+
+@pytest.mark.parametrize("endpoint", ["https://[", "https://a:99999", "https://me:hf_secret@host"])
+def test_endpoints_that_are_none(endpoint):
+    with pytest.raises(HandleError) as raised:
+        load(endpoint=endpoint)
+    assert "secret" not in str(raised.value)

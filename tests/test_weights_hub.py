@@ -179,7 +179,7 @@ def test_no_names(hub, source, repo, revision):
 def test_a_private_repo(hub, digits, source):
     hub.storage.set_private(REPO)
     for token in (None, STRANGER):
-        with pytest.raises(NotFoundError, match="if it is private, set HF_TOKEN"):
+        with pytest.raises(NotFoundError, match="if it is private, give token="):
             open_repository(REPO, replace(source, token=token))
     repository = open_repository(REPO, replace(source, token=MEMBER))
     assert repository.file("config.json").read_bytes() == CONFIG

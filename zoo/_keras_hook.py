@@ -1,14 +1,21 @@
-"""Registers zoo's classes with Keras as soon as Keras is imported.
+"""Lets Keras find zoo's classes by their registered names, whatever was imported first.
 
-`keras.models.load_model` finds classes by registered name alone, so a process that imports zoo,
-then Keras, and reloads a `.keras` file needs them registered though nothing of zoo was used yet.
+Keras reads `zoo>Conv2D` in a `.keras` file and asks its table of registered classes, which the
+module of the class must have entered: Keras imports no module but its own. So a name that is not
+there is asked for here, and the one module that registers it is imported then. Until then nothing
+is: the hook costs the same however many families there are.
+
+What it hooks into is private to Keras, and there are two places. `get_registered_object` is the
+look-up itself. `deserialize_keras_object` as called by the readers of one kind of object, such as
+`keras.optimizers.deserialize`, reads the table without it. Keras's own answer comes first, always.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-import pkgutil
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
@@ -18,8 +25,74 @@ if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
     from types import ModuleType
 
 
+# ---------------------------------------------------------------- names to modules
+
+
+@functools.cache
+def registering_modules() -> dict[str, str]:
+    """Name of each class that zoo registers -> its module, read from the sources."""
+    import re
+    from pathlib import Path
+
+    root, registered = Path(__file__).parent, re.compile(r"^@register\n(?:@.*\n)*class (\w+)", re.M)
+    return {
+        name: ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
+        for path in root.rglob("*.py")
+        for name in registered.findall(path.read_text("utf-8"))
+    }
+
+
+@functools.cache
+def _import_class(name: str) -> None:
+    """Import what registers a class under a name: a module of zoo, or other packages' families.
+
+    Args:
+        name: as registered, `package>class`.
+    """
+    package, _, class_name = name.partition(">")
+    if package == "zoo" and class_name in registering_modules():
+        importlib.import_module(registering_modules()[class_name])
+    else:
+        registry = importlib.import_module("zoo.registry.registry")
+        registry.import_third_parties()
+
+
+# ---------------------------------------------------------------- what Keras asks
+
+
+@functools.cache
+def _extend() -> None:
+    """Have the look-ups of Keras, which is imported, ask here for what they do not find."""
+    registration: Any = importlib.import_module("keras.src.saving.object_registration")
+    reading: Any = importlib.import_module("keras.src.saving.serialization_lib")
+    public: list[Any] = [importlib.import_module(f"keras.{name}") for name in ("saving", "utils")]
+    find, deserialize = registration.get_registered_object, reading.deserialize_keras_object
+
+    @functools.wraps(find)
+    def get_registered_object(name: Any, *args: Any, **kwargs: Any) -> Any:
+        found = find(name, *args, **kwargs)
+        if found is None and isinstance(name, str) and ">" in name:
+            _import_class(name)
+            found = find(name, *args, **kwargs)
+        return found
+
+    @functools.wraps(deserialize)
+    def deserialize_keras_object(config: Any, *args: Any, **kwargs: Any) -> Any:
+        name = config.get("registered_name") if isinstance(config, dict) else None
+        if isinstance(name, str) and name.startswith("zoo>"):
+            get_registered_object(name)
+        return deserialize(config, *args, **kwargs)
+
+    reading.deserialize_keras_object = deserialize_keras_object
+    for module in (registration, *public):
+        module.get_registered_object = get_registered_object
+
+
+# ---------------------------------------------------------------- when Keras is imported
+
+
 class _Loader:
-    """Keras's own loader, with the registration after it."""
+    """Keras's own loader, with the extension after it."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -32,13 +105,7 @@ class _Loader:
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
-        if _FINDER in sys.meta_path:
-            sys.meta_path.remove(_FINDER)
-        importlib.import_module("zoo.model")
-        importlib.import_module("zoo.finetuning.optimizer")
-        families = importlib.import_module("zoo.architectures")
-        for family in pkgutil.iter_modules(families.__path__, "zoo.architectures."):
-            importlib.import_module(family.name)
+        _imported()
 
 
 class _Finder:
@@ -61,7 +128,16 @@ class _Finder:
 _FINDER = _Finder()
 
 
+def _imported() -> None:
+    with suppress(ValueError):  # it is not there any more
+        sys.meta_path.remove(_FINDER)
+    _extend()
+
+
 def install() -> None:
-    """Put the hook in place; where Keras is imported already, zoo's classes follow on first use."""
-    if "keras" not in sys.modules and _FINDER not in sys.meta_path:
+    """Put the hook in place: now, or as soon as Keras is imported."""
+    if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
+    if "keras" in sys.modules:
+        importlib.import_module("keras")  # another thread may be at it: this waits for its end
+        _imported()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.architectures.base import Architecture
-from zoo.errors import OptionError, did_you_mean
+from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry import labels as label_sets
@@ -60,10 +60,14 @@ def configure(
 
 def _check(card: ModelCard, family: Architecture, wishes: Wishes) -> None:
     """Raise `OptionError` for what no model of the card could be."""
-    if wishes.num_classes is not None and wishes.num_classes < 0:
-        raise OptionError(f"num_classes must be 0 or more; got {wishes.num_classes}.")
-    if wishes.in_channels is not None and wishes.in_channels < 1:
-        raise OptionError(f"in_channels must be 1 or more; got {wishes.in_channels}.")
+    if wishes.labels and (wishes.features_only or wishes.num_classes == 0):
+        raise OptionError(
+            f"{len(wishes.labels)} labels were given, and the model would have no classes."
+        )
+    if isinstance(card.preprocessing, ImageSpec) and family.first_conv is None:
+        raise ConfigError(
+            f"{card.name!r} prepares images, which family {family.name!r} does not read."
+        )
     of_images = {"in_channels": wishes.in_channels, "input_size": wishes.input_size}
     if family.first_conv is None and (given := [k for k, v in of_images.items() if v is not None]):
         raise OptionError(
@@ -115,6 +119,11 @@ def recorded(card: ModelCard, family: Architecture, config: Any, wishes: Wishes)
         task = task_type(task, card.preprocessing).headless or task
     elif wishes.num_classes or wishes.labels:
         task = task_type(task, card.preprocessing).headed or task
+    if task == "token-classification" and classes == 1 and (wishes.num_classes or wishes.labels):
+        raise OptionError(
+            "A tag for all tokens says nothing: token-classification needs two classes, one of "
+            "them for what is nothing, such as labels=['O', 'NAME']."
+        )
     if wishes.task is not None and wishes.task != task:
         raise OptionError(
             f"task={wishes.task!r} cannot be built from {card.name!r}, which does {task}. "

@@ -7,7 +7,7 @@ each is also the built-in error a Python user would catch for that kind of fault
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -67,6 +67,10 @@ class DiskError(ZooError, OSError):
     """A full disk or a cache that cannot be written."""
 
 
+class MissingExtraError(ZooError, ImportError):
+    """A package that only some uses need, and that is not installed."""
+
+
 class PublishError(ZooError, ValueError):
     """A model that must not be published as it is; `report` says what the gate found."""
 
@@ -91,15 +95,23 @@ class TrainingError(ZooError, ArithmeticError):
     """A training run that cannot go on: its loss is no number any more."""
 
 
-def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
-    """The up to `n` entries of `names` most like `name`, best first."""
+def nearest(name: str, names: Iterable[str], n: int = 3, least: float = 0.5) -> list[str]:
+    """The up to `n` entries of `names` most like `name`, best first.
+
+    Args:
+        least: how alike they are, from 0 to 1: twice the characters in common, over all.
+    """
     by_lower: dict[str, str] = {}
     for entry in names:
         by_lower.setdefault(entry.lower(), entry)
-    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n, 0.5)]
+    return [by_lower[m] for m in difflib.get_close_matches(name.lower(), by_lower, n, least)]
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A sentence with the nearest names and a leading space, or the empty string."""
-    close = nearest(name, names)
-    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+    return suggestion(nearest(name, names))
+
+
+def suggestion(names: Sequence[str]) -> str:
+    """A sentence that proposes these names, with a leading space; empty where there are none."""
+    return f" Did you mean {' or '.join(map(repr, names))}?" if names else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo.errors import InputError, OptionError
+from zoo.errors import InputError
+from zoo.extras import require
 from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:
@@ -13,13 +14,8 @@ if TYPE_CHECKING:
 
 
 def require_matplotlib() -> None:
-    """Raise `OptionError` where matplotlib is not installed, before any work is done."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise OptionError(
-            'Pictures need matplotlib, which is not installed: pip install "tfzoo[plots]"'
-        ) from error
+    """Raise `MissingExtraError` where matplotlib is not installed, before any work is done."""
+    require("plots", "A picture")
 
 
 def check_format(path: Path) -> None:

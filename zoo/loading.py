@@ -8,26 +8,39 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from zoo import typed
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
 from zoo.configuring import Wishes, configure, given, recorded
-from zoo.errors import OptionError
-from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
+from zoo.errors import ConfigError, OptionError
+from zoo.layers.building import (
+    build_uninitialized,
+    dtype_scope,
+    initialize,
+    learned_weights,
+    named_weights,
+)
 from zoo.layers.convolution import adapt_channels
+from zoo.layers.initial import checksums
 from zoo.model import LoadReport, Model, Record
-from zoo.pulling import card_files, find, module_files, weight_files, with_texts
+from zoo.options import count, flag, plain
+from zoo.pulling import fetch
 from zoo.registry import registry
 from zoo.registry.card import ModelCard
+from zoo.registry.labels import as_labels
 from zoo.weights.files import Checkpoint, open_checkpoint
 from zoo.weights.folder import Files
-from zoo.weights.handle import Source, parse_handle
-from zoo.weights.mapping import Resolution
+from zoo.weights.handle import Source
+from zoo.weights.mapping import Resolution, WeightMap
+
+# How many variables a network can have beside a file: for each tensor, and of a head or dropout.
+_SHARE, _BESIDE = 4, 256
 
 
 class LicenseWarning(UserWarning):
@@ -41,7 +54,7 @@ def load(
     weights: str | os.PathLike | None = None,
     task: str | None = None,
     num_classes: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Iterable[str] | Mapping[Any, Any] | None = None,
     in_channels: int | None = None,
     input_size: int | tuple[int, int] | None = None,
     features_only: bool = False,
@@ -68,7 +81,8 @@ def load(
         task: a task other than the card's, such as `image-feature-extraction`.
         num_classes: 0 for pooled features with no head; N for the checkpoint's head if it has N
             classes, else a fresh one, listed in `model.load_report`.
-        labels: names of the classes, in the order of the logits.
+        labels: names of the classes, in the order of the logits; or a mapping, such as
+            `{0: "cat", 1: "dog"}` or `{"cat": 0, "dog": 1}`. See `zoo.registry.labels.as_labels`.
         in_channels: channels of the input; the first convolution is adapted as timm does.
         input_size: edge, or height and width; preprocessing and the model's input follow.
         features_only: give a list of feature maps, described by `model.feature_info`.
@@ -98,24 +112,19 @@ def load(
     )
     wishes = Wishes(
         task=task,
-        num_classes=num_classes,
-        labels=None if labels is None else tuple(str(label) for label in labels),
-        in_channels=in_channels,
+        num_classes=None if num_classes is None else count("num_classes", num_classes, 0),
+        labels=None if labels is None else as_labels(labels),
+        in_channels=None if in_channels is None else count("in_channels", in_channels),
         input_size=_pair(input_size),
-        features_only=features_only,
+        features_only=flag("features_only", features_only),
         out_indices=_indices(out_indices),
         config=architecture_options | given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
     )
-    card, files = find(parse_handle(name, registry.is_name), source)
-    family = registry.import_family(card.family)
-    paths: list[Path] = []
-    if pretrained:
-        files = (files or card_files(card, source)) if weights is None else None
-        paths = weight_files(card, files, source, weights)
-        card = with_texts(card, files)
-    prefixes = module_files(card, files)
-    _notice_license(card)
-    return assemble(card, family, wishes, [*paths, *prefixes], files, dtype, prefixes)
+    found = fetch(name, source, pretrained=flag("pretrained", pretrained), weights=weights)
+    family = registry.import_family(found.card.family)
+    _notice_license(found.card)
+    paths = [*found.paths, *found.modules]
+    return assemble(found.card, family, wishes, paths, found.files, dtype, found.modules)
 
 
 LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]
@@ -138,11 +147,13 @@ def assemble(
     No paths: fresh random weights. `prefixes` are those of `open_checkpoint`.
     """
     checkpoint = open_checkpoint(paths, prefixes) if paths else None
+    card = card if paths else _without_weights(card)
     model, config = _uninitialized(card, family, wishes, _policy(dtype, checkpoint), checkpoint)
     if checkpoint is None:
         initialize(model, {})
-        report = LoadReport(fresh=tuple(named_weights(model)))
-        model.attach(dataclasses.replace(model.record, report=report))
+        bare = dataclasses.replace(model.record.card, weights=None)
+        report = LoadReport(fresh=tuple(learned_weights(model)), idle=card.idle)
+        _attach(model, dataclasses.replace(model.record, card=bare, report=report))
         return model
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
     leeway = _leeway(card, family, config, wishes, shapes)
@@ -153,16 +164,49 @@ def assemble(
         shapes,
         **leeway,
         hints=family.hints,
+        aliases=checkpoint.aliases,
         origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
     )
     initialize(model, resolution.values, checkpoint.release)
-    record = _loaded(model.record, checkpoint, resolution, paths, files)
+    marked = _marked(family.layouts[layout], checkpoint, resolution)
+    record = _loaded(model.record, checkpoint, resolution, paths, files, marked)
     if family.tasks and record.task != card.task and family.own_layout is not None:
         # a network of another class than the file's; what the file had beside it is not its own
         layout = family.own_layout(card.architecture, config) or layout
-        record = dataclasses.replace(record, other_dtypes={}, constants=None)
-    model.attach(dataclasses.replace(record, layout=layout))
+        record = dataclasses.replace(record, other_dtypes={}, constants=None, tensor_names={})
+    _attach(model, dataclasses.replace(record, layout=layout))
     return model
+
+
+def _attach(model: Model, record: Record) -> None:
+    """Give a model its record, with the values that its untrained weights have now."""
+    initial = checksums(model, record.report.fresh)
+    model.attach(dataclasses.replace(record, initial=initial))
+
+
+def _without_weights(card: ModelCard) -> ModelCard:
+    """The card without what it says of its weights alone, for random ones."""
+    return dataclasses.replace(
+        card,
+        name=card.architecture,
+        license=None,
+        published={},
+        paper_ids=(),
+        origin_url=None,
+        description=None,
+    )
+
+
+def _marked(table: WeightMap, checkpoint: Checkpoint, resolution: Resolution) -> tuple[str, ...]:
+    """The weights that the files say were never trained."""
+    if not checkpoint.untrained:
+        return ()
+    matches = [
+        m
+        for m in table.matches(resolution.values)
+        if checkpoint.untrained & {*m.sources, *m.aliases}
+    ]
+    return tuple(name for match in matches for name in match.models)
 
 
 def rebuild(
@@ -193,9 +237,13 @@ def rebuild(
         if name in shapes and not name.startswith(heads)
     }
     initialize(twin, kept)
-    report = dataclasses.replace(record.report, fresh=tuple(sorted(set(shapes) - set(kept))))
-    twin.attach(
-        dataclasses.replace(record, card=twin.record.card, task=twin.record.task, report=report)
+    still = set(model.fresh) & set(kept)
+    report = dataclasses.replace(
+        record.report, fresh=tuple(sorted(set(shapes) - set(kept) | still))
+    )
+    _attach(
+        twin,
+        dataclasses.replace(record, card=twin.record.card, task=twin.record.task, report=report),
     )
     return twin
 
@@ -208,12 +256,27 @@ def _uninitialized(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, Any]:
     """The model of a card with a caller's wishes, its weights without values, and its config."""
-    config = configure(card, family, wishes, others=LOAD_OPTIONS)
+    config = stated = configure(card, family, wishes, others=LOAD_OPTIONS)
     if family.suited is not None and checkpoint is not None:
         config = family.suited(config, checkpoint)
+    changed = {k: v for k, v in vars(config).items() if v != getattr(stated, k)}
+    notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
+    if checkpoint is not None and (layers := typed.depth(config)) > len(checkpoint):
+        raise ConfigError(
+            f"{card.name}: its config asks for {layers} layers; the file has {len(checkpoint)} "
+            "tensors, and each layer needs one at least."
+        )
     record = recorded(card, family, config, wishes)
-    with dtype_scope(policy):
-        model = build_uninitialized(lambda: _model(record, family, config, wishes))
+    record = dataclasses.replace(record, report=LoadReport(notes=notes))
+    most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
+    try:
+        with dtype_scope(policy):
+            model = build_uninitialized(lambda: _model(record, family, config, wishes), **most)
+    except OptionError:
+        raise
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        # what a layer says of sizes that cannot be is said of the config
+        raise ConfigError(f"{card.name}: no network can be built of its config: {error}") from error
     return model, config
 
 
@@ -298,18 +361,25 @@ def _loaded(
     resolution: Resolution,
     paths: Sequence[Path],
     files: Files | None,
+    marked: tuple[str, ...],
 ) -> Record:
     """The record with what a save needs from the file, and with the report."""
     dtype = _main_dtype(checkpoint)
+    names = resolution.names.items()
+    notes = (f"the tensor of {s} is in the file as {' and '.join(held)}" for s, held in names)
     report = LoadReport(
         source=files.origin if files is not None else str(paths[0]),
         commit=files.commit if files is not None else None,
+        pull_request=files.pull_request if files is not None else None,
         files=tuple(path.name for path in paths),
         loaded=len(resolution.values),
-        fresh=resolution.fresh,
+        fresh=(*resolution.fresh, *marked),
+        marked=marked,
         ignored=resolution.ignored,
         adapted=resolution.adapted,
+        notes=(*record.report.notes, *notes),
         dtype=dtype,
+        idle=record.card.idle,
     )
     held = [name for name in checkpoint if name not in resolution.constants]
     dtypes = {name: str(checkpoint.dtype(name)) for name in held}
@@ -318,6 +388,7 @@ def _loaded(
         file_dtype=dtype,
         other_dtypes={k: d for k, d in dtypes.items() if d != dtype},
         constants={k: np.array(v) for k, v in resolution.constants.items()},
+        tensor_names=resolution.names,
         report=report,
     )
 
@@ -335,17 +406,22 @@ _noticed: set[str] = set()
 
 
 def _indices(indices: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    if isinstance(indices, int):
-        if indices < 1:
-            raise OptionError(f"out_indices={indices} of the last maps; at least 1 was expected.")
-        return tuple(range(-indices, 0))
-    return None if indices is None else tuple(indices)
+    given = plain(indices)
+    if given is None:
+        return None
+    if isinstance(given, tuple):
+        return tuple(count("out_indices", index, -(2**31)) for index in given)
+    if (number := count("out_indices", given, -(2**31))) < 1:
+        raise OptionError(f"out_indices={number} of the last maps; at least 1 was expected.")
+    return tuple(range(-number, 0))
 
 
 def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
+    given = plain(size)
+    if given is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or any(not isinstance(s, int) or s < 1 for s in pair):
+    pair = given if isinstance(given, tuple) else (given, given)
+    if len(pair) != 2:
         raise OptionError(f"input_size is an edge, or (height, width), in pixels; got {size!r}.")
-    return pair
+    height, width = (count("input_size", edge) for edge in pair)
+    return height, width

@@ -11,8 +11,10 @@ import keras
 import numpy as np
 
 from zoo.architectures.base import Feature
-from zoo.errors import InputError, OptionError, TaskError, did_you_mean
+from zoo.compiling import checked_loss, checked_metrics
+from zoo.errors import InputError, TaskError, did_you_mean
 from zoo.layers.base import register
+from zoo.layers.initial import drawn, untrained
 from zoo.preprocessing import preprocessor
 from zoo.registry.card import ModelCard, from_data, to_data
 from zoo.registry.labels import labels as label_set
@@ -29,12 +31,17 @@ class LoadReport:
     Attributes:
         source: repo, folder or address the weights came from; None for random weights.
         commit: the one commit that every file came from, for a hub.
+        pull_request: `refs/pr/4` where that is of the hub's converter, since `main` has no weights.
         files: the files read.
         loaded: number of model weights that were given values from the files.
-        fresh: weights that hold fresh random values.
+        fresh: weights that were never trained: those with fresh random values, and `marked`. A
+            model's `load_report` leaves out those that were trained since.
+        marked: weights of the files that these say were never trained.
         ignored: tensors of the files that were not used.
         adapted: weights that were fitted to another number of input channels.
+        notes: what the files have otherwise than their config says or such files usually do.
         dtype: dtype of the files' tensors.
+        idle: keys of the config file that change nothing in the network.
     """
 
     source: str | None = None
@@ -44,15 +51,22 @@ class LoadReport:
     fresh: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     adapted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     dtype: str | None = None
+    pull_request: str | None = None
+    marked: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         origin = f"{self.source}@{self.commit}" if self.commit else self.source
         lines = [f"{self.loaded} weights from {origin or 'nowhere'} ({self.dtype or 'no file'})"]
-        for title in ("fresh", "ignored", "adapted"):
+        if self.pull_request:
+            lines.append(f"{self.pull_request}: the safetensors are in this pull request alone")
+        for title in ("fresh", "ignored", "adapted", "idle"):
             if names := getattr(self, title):
                 shown = ", ".join(names[:8]) + (f", and {len(names) - 8} more" * (len(names) > 8))
                 lines.append(f"{title}: {shown}")
+        lines.extend(f"note: {note}" for note in self.notes)
         return "\n".join(lines)
 
 
@@ -69,7 +83,9 @@ class Record:
         file_dtype: dtype that a save writes.
         other_dtypes: tensors of the file that have another dtype.
         constants: tensors of the file that no weight holds.
+        tensor_names: the names of the file's tensors that can have several; see `Resolution`.
         report: what the load did.
+        initial: checksums of the values that the weights of `report.fresh` began with.
     """
 
     card: ModelCard
@@ -80,7 +96,9 @@ class Record:
     file_dtype: str = "float32"
     other_dtypes: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, Any] | None = None
+    tensor_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     report: LoadReport = LoadReport()
+    initial: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -93,6 +111,8 @@ class Record:
             "features": self.features and [dataclasses.asdict(f) for f in self.features],
             "report": dataclasses.asdict(self.report),
             "other_dtypes": dict(self.other_dtypes),
+            "tensor_names": {k: list(names) for k, names in self.tensor_names.items()},
+            "initial": dict(self.initial),
         }
 
     @classmethod
@@ -127,6 +147,7 @@ class Model(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self._record: Record | None = None
         self._preprocess: Any = None
+        self._drawn = _Drawn()
         self.jit_verbs = False
 
     # ------------------------------------------------------------ what the card says
@@ -163,8 +184,25 @@ class Model(keras.Model):
 
     @property
     def load_report(self) -> LoadReport | None:
-        """Where the weights came from, and what was not loaded."""
-        return self._record.report if self._record else None
+        """Where the weights came from, what was not loaded, and what was never trained."""
+        if self._record is None:
+            return None
+        report, fresh = self._record.report, self.fresh
+        return report if fresh == report.fresh else dataclasses.replace(report, fresh=fresh)
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """Names of the weights that were never trained; see `zoo.layers.initial.untrained`."""
+        record, made = self.record, self._drawn.checksums
+        names = dict.fromkeys((*record.report.fresh, *made))
+        if not names:
+            return ()
+        sources = (record.initial, made)
+        initial = {n: {s[n] for s in sources if n in s} for n in names}
+        fresh = untrained(self, initial)
+        for name in set(made) - set(fresh):
+            del made[name]  # which was given values
+        return fresh
 
     @property
     def feature_info(self) -> tuple[Feature, ...] | None:
@@ -266,15 +304,24 @@ class Model(keras.Model):
         # not by super(): AutoGraph would look for it in the locals of all callers, and keep these
         return keras.Model.__call__(self, inputs, *args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable":
+            # TensorFlow passes over a value that is there already, but layers inside may differ
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
-        """As Keras's, but without a loss it takes the task's, and it refuses probability losses.
+        """As Keras's, but without a loss it takes the task's, and `accuracy` is the task's, too.
 
         Raises:
-            OptionError: the loss expects probabilities; the model gives logits.
+            OptionError: a loss or metric that expects probabilities; the model gives logits.
         """
-        if self.task is not None:
-            _refuse_probability_loss(loss)
-            loss = self.task.loss() if loss is None else loss
+        if (task := self.task) is not None:
+            loss = task.loss() if loss is None else checked_loss(loss, task)
+            for name in {"metrics", "weighted_metrics"} & set(kwargs):
+                if kwargs[name] is not None:
+                    kwargs[name] = checked_metrics(kwargs[name], task)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -293,7 +340,16 @@ class Model(keras.Model):
         model = super().from_config(config, custom_objects=custom_objects)
         if record is not None:
             model.attach(Record.from_dict(record))
+            # until the weights of the record are given to it, it has others, which nobody trained
+            model._drawn.checksums = drawn(model)
         return model
+
+
+@dataclass
+class _Drawn:
+    """What Keras drew for the weights of a model that was made from its config alone."""
+
+    checksums: dict[str, int] = field(default_factory=dict)
 
 
 def _named(inputs: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -307,27 +363,3 @@ def _named(inputs: Any, names: tuple[str, ...]) -> dict[str, Any]:
     if given.get(names[0]) is None:
         raise InputError(f"The model needs {names[0]}; got {', '.join(given) or 'nothing'}.")
     return {name: given.get(name) for name in names}
-
-
-def _refuse_probability_loss(loss: Any) -> None:
-    """Logits under a loss that expects probabilities train to nonsense without a word."""
-    takes_logits = {
-        "sparse_categorical_crossentropy": "SparseCategoricalCrossentropy",
-        "categorical_crossentropy": "CategoricalCrossentropy",
-        "binary_crossentropy": "BinaryCrossentropy",
-        "binary_focal_crossentropy": "BinaryFocalCrossentropy",
-        "categorical_focal_crossentropy": "CategoricalFocalCrossentropy",
-    }
-    by_class = {v: v for v in takes_logits.values()}
-    if isinstance(loss, keras.losses.Loss):
-        name = by_class.get(type(loss).__name__)
-        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits", False)
-    else:
-        key = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-        name = {**takes_logits, **by_class}.get(key)
-        logits = False
-    if name and not logits:
-        raise OptionError(
-            f"The loss {name} without from_logits=True expects probabilities, and zoo's models "
-            f"give logits. Pass keras.losses.{name}(from_logits=True), or no loss at all."
-        )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, HandleError, NotFoundError
+from zoo.errors import (
+    AccessError,
+    ConfigError,
+    DownloadError,
+    FileFormatError,
+    HandleError,
+    NotFoundError,
+    UnknownNameError,
+)
+from zoo.parsing import parse_json, read_bounded
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
@@ -18,13 +27,13 @@ from zoo.registry.repo_config import card_from_config
 from zoo.registry.transformers_text import TEXT
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
-from zoo.weights.folder import WEIGHTS, Files, LocalFolder
+from zoo.weights.folder import WEIGHTS, Files, LocalFolder, name_of_weights, not_safetensors
 from zoo.weights.handle import Handle, Source, parse_handle
 from zoo.weights.https import fetch_url
 from zoo.weights.hub import Repository, open_repository
 from zoo.weights.lockfile import LockedFile
 
-MODULE = "sentence_dense"  # begins the names of the tensors of modules
+MODULE = "sentence_module"  # begins the names of the tensors of modules
 BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -36,6 +45,7 @@ class Pulled:
         card: the model's card.
         origin: the repo, address or folder that the files come from.
         commit: the one commit that every file comes from, for a hub.
+        pull_request: `refs/pr/4` where that is of the hub's converter, since `main` has no weights.
         files: their paths.
         bytes: the size of all of them.
         locked: what a lockfile keeps of them; empty for files that no network was asked for.
@@ -47,6 +57,7 @@ class Pulled:
     files: tuple[Path, ...]
     bytes: int
     locked: tuple[LockedFile, ...]
+    pull_request: str | None = None
 
 
 def pull(
@@ -80,10 +91,8 @@ def pull(
         lockfile=lockfile,
     )
     source = dataclasses.replace(source, refresh=not is_offline(source))
-    card, files = find(parse_handle(name, registry.is_name), source)
-    files = files or card_files(card, source)
-    paths = weight_files(card, files, source)
-    module_files(with_texts(card, files), files)
+    fetched = fetch(name, source)
+    card, files, paths = fetched.card, fetched.files, list(fetched.paths)
     locked: tuple[LockedFile, ...] = ()
     if isinstance(files, Repository):
         paths = [path for name in list(files.used) if (path := files.file(name))]
@@ -97,6 +106,7 @@ def pull(
         files=tuple(paths),
         bytes=sum(path.stat().st_size for path in paths),
         locked=locked,
+        pull_request=files.pull_request if files else None,
     )
 
 
@@ -105,8 +115,59 @@ def _at_address(url: str, path: Path) -> LockedFile:
     return LockedFile(repo=url, file=path.name, commit=None, sha256=sha256_of(path), size=size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What a model is built from.
+
+    Attributes:
+        card: with what stands beside the weights, such as the tokenizer.
+        files: the folder of the weights; None where they are in none, or of no one's.
+        paths: the verified files of weights.
+        modules: files of weights of parts, and what the names of their tensors begin with.
+    """
+
+    card: ModelCard
+    files: Files | None
+    paths: tuple[Path, ...] = ()
+    modules: Mapping[Path, str] = field(default_factory=dict)
+
+
+def fetch(
+    name: str | os.PathLike,
+    source: Source,
+    *,
+    pretrained: bool = True,
+    weights: str | os.PathLike | None = None,
+) -> Fetched:
+    """Find a model and fetch the files that `zoo.load` reads, with no model built yet.
+
+    Args:
+        name, pretrained, weights: as for `zoo.load`.
+
+    Raises:
+        ZooError: as `zoo.load`, where a name is none, or a file cannot be had.
+    """
+    card, files = find(parse_handle(name, registry.is_name), source)
+    if not pretrained:
+        return Fetched(card=card, files=files, modules=module_files(card, files))
+    files = (files or card_files(card, source)) if weights is None else None
+    paths = weight_files(card, files, source, weights)
+    card = with_texts(card, files)
+    return Fetched(card=card, files=files, paths=tuple(paths), modules=module_files(card, files))
+
+
 def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
     """The card of a handle, and the folder it was read from (None: it is the registry's)."""
+    try:
+        return _found(handle, source)
+    except (UnknownNameError, NotFoundError, AccessError, DownloadError) as error:
+        if handle.kind != "path" and (folder := Path(handle.name)).is_dir():
+            message = f"{error} There is a folder ./{folder}: with the ./ it is that one."
+            raise type(error)(message) from error
+        raise
+
+
+def _found(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
     if handle.kind == "card":
         return registry.info(handle.name), None
     if handle.kind == "url":
@@ -133,11 +194,15 @@ def _card_of(files: Files) -> ModelCard:
     )
 
 
+def needs_texts(card: ModelCard) -> bool:
+    """Whether a card is of a model of texts, and without its tokenizer."""
+    return isinstance(card.preprocessing, TextSpec) and card.preprocessing.tokenizer is None
+
+
 def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
     """The card of a text model with its tokenizer, which no registry holds, and with the config,
     labels and task that stand beside it; other cards as they are."""
-    spec = card.preprocessing
-    if files is None or not isinstance(spec, TextSpec) or spec.tokenizer is not None:
+    if files is None or not needs_texts(card):
         return card
     found = _card_of(files)
     return dataclasses.replace(
@@ -146,31 +211,65 @@ def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
         preprocessing=found.preprocessing,
         task=found.task,
         labels=found.labels or card.labels,
+        idle=found.idle,
     )
+
+
+def with_weights(card: ModelCard, files: Files | None) -> ModelCard:
+    """The card of a repo or folder with the place of its weights, which are not fetched.
+
+    Raises:
+        NotFoundError, FileFormatError: there are none that zoo reads.
+    """
+    if card.weights is not None or files is None:
+        return card
+    where = WeightsFile(
+        repo=files.origin if files.commit else None,
+        file=name_of_weights(files),
+        revision=files.commit,
+        pull_request=files.pull_request,
+    )
+    return dataclasses.replace(card, weights=where)
 
 
 def module_files(card: ModelCard, files: Files | None) -> dict[Path, str]:
     """Weights in files of their own, such as the dense layers of sentence-transformers: what the
     names of their tensors begin with, by file."""
-    if files is None or not card.config.get("pooling_dense"):
+    kinds = [kind for kind, *_ in card.config.get("modules") or ()]
+    if files is None or not set(kinds) & set(sentence_config.WEIGHTED):
         return {}
-    modules = sentence_config.read(functools.partial(read_text, files), origin=files.origin)
+    read = functools.partial(read_text, files)
+    modules = sentence_config.read(read, origin=files.origin, strict=False)
     found = {}
-    for k, folder in enumerate(modules.folders if modules else ()):
-        path = files.file(f"{folder}/{WEIGHTS}")
-        assert path is not None
-        found[path] = f"{MODULE}.{k}."
+    for k, (kind, folder) in enumerate(zip(kinds, modules.folders if modules else (), strict=True)):
+        if kind in sentence_config.WEIGHTED:
+            found[module_weights(files, folder)] = f"{MODULE}.{k}."
     return found
+
+
+def module_weights(files: Files, folder: str) -> Path:
+    """The weights of a module in a folder of its own.
+
+    Raises:
+        FileFormatError: there are only some in another format.
+        NotFoundError: there are none.
+    """
+    path = files.file(f"{folder}/{WEIGHTS}", required=False)
+    if path is None and files.file(f"{folder}/pytorch_model.bin", required=False) is not None:
+        raise FileFormatError(not_safetensors(f"{files.origin}/{folder}", ["pytorch_model.bin"]))
+    path = path or files.file(f"{folder}/{WEIGHTS}")
+    assert path is not None
+    return path
 
 
 def _preprocessor(files: Files, config: Any) -> Any:
     """What an image processor's own file says; None where there is none."""
-    if not isinstance(config, dict) or config.get("model_type") in TEXT:
+    if not isinstance(config, dict) or config.get("model_type") in [*TEXT]:
         return None
     preprocessor = read_json(files, "preprocessor_config.json", required=False)
     if preprocessor is None and "model_type" in config:  # as processors of two halves save it
         both = read_json(files, "processor_config.json", required=False)
-        preprocessor = (both or {}).get("image_processor")
+        preprocessor = both.get("image_processor") if isinstance(both, dict) else both
     return preprocessor
 
 
@@ -178,11 +277,15 @@ def read_text(files: Files, name: str) -> str | None:
     """A text file of a folder; None where it does not exist.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: it is not UTF-8, or larger than any such file of a model.
+        AccessError: it may not be read.
     """
     path = files.file(name, required=False)
+    if path is None:
+        return None
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
+        # with line ends as they are: a vocabulary may have a token that is one
+        return read_bounded(path, where=f"{files.origin}/{name}").decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{files.origin}/{name} is not text in UTF-8: {error}.") from error
 
@@ -190,12 +293,8 @@ def read_text(files: Files, name: str) -> str | None:
 def read_json(files: Files, name: str, *, required: bool = True) -> Any:
     """A JSON file of a folder; None where an optional one does not exist."""
     path = files.file(name, required=required)
-    if path is None:
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{files.origin}/{name} is not valid JSON: {error}.") from error
+    where = f"{files.origin}/{name}"
+    return None if path is None else parse_json(read_bounded(path, where=where), where=where)
 
 
 def card_files(card: ModelCard, source: Source) -> Files | None:
@@ -205,7 +304,7 @@ def card_files(card: ModelCard, source: Source) -> Files | None:
         return None
     if where.bundled:
         return LocalFolder(BUNDLED / where.repo)
-    return open_repository(where.repo, source, where.revision)
+    return open_repository(where.repo, source, where.revision, where.file, where.pull_request)
 
 
 def weight_files(

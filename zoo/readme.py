@@ -10,10 +10,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, OptionError
-from zoo.layers.building import named_weights
+from zoo.front_matter import load_front_matter, split_front_matter
+from zoo.layers.building import learned_weights, named_weights
 from zoo.model import Model
 from zoo.registry import registry
 from zoo.tasks import task_type
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
 MARK = "<!-- Written by zoo, which replaces this page as long as this line is in it. -->"
+UNTRAINED = "untrained"  # a tag of models with weights that were never trained
 _STATISTICS = ("moving_mean", "moving_variance")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
@@ -89,19 +91,16 @@ def read_front_matter(text: str) -> tuple[ModelCardData, str]:
     Raises:
         ConfigError: it is no YAML mapping, or describes results in no known form.
     """
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
-    text = text.lstrip("\ufeff \r\n")
-    if not text.startswith("---"):
-        return ModelCardData(), text
+    block, page = split_front_matter(text.lstrip("\ufeff \r\n"))
     try:
-        card = ModelCard(text)
+        return ModelCardData(**load_front_matter(block, "values")), page
     except Exception as error:  # of the YAML parser, or of the client, for results
         raise ConfigError(
             f"The front matter of README.md cannot be read: {error}. Correct what stands between "
             "its two lines '---', or remove the file."
         ) from error
-    return cast(ModelCardData, card.data), card.text
 
 
 def is_in_timm(model: Model) -> bool:
@@ -127,9 +126,9 @@ def _fill_in(data: ModelCardData, model: Model, address: str, facts: Facts, for_
     data.pipeline_tag = data.pipeline_tag or record.task
     data.base_model = data.base_model or _base_model(model, address)
     data.datasets = list(facts.datasets) or data.datasets
-    data.tags = list(
-        dict.fromkeys([*(data.tags or ()), "tfzoo", "keras", record.card.architecture])
-    )
+    tags = [tag for tag in data.tags or () if tag != UNTRAINED]
+    tags += ["tfzoo", "keras", record.card.architecture, *([UNTRAINED] if model.fresh else [])]
+    data.tags = list(dict.fromkeys(tags))
     if facts.metrics:
         data.metrics = list(dict.fromkeys(n for figures in facts.metrics.values() for n in figures))
         data.model_name = address.rpartition("/")[2]
@@ -146,9 +145,22 @@ def _fill_in(data: ModelCardData, model: Model, address: str, facts: Facts, for_
         ]
 
 
+def untrained(model: Model) -> str | None:
+    """What was never trained, in a sentence's words; None where all of it was."""
+    fresh, weights = model.fresh, learned_weights(model)
+    if not fresh:
+        return None
+    if set(fresh) >= set(weights):
+        return f"all of the {len(weights)} weights are random: none was ever trained"
+    shown = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" * (len(fresh) > 4))
+    return f"{len(fresh)} of {len(weights)} weights were never trained: {shown}"
+
+
 def _base_model(model: Model, address: str) -> str | None:
-    """The hub repo that the weights came from, if it is another."""
+    """The hub repo that the weights came from, if it is another, and not all random."""
     report = model.record.report
+    if len(model.fresh) == len(learned_weights(model)):
+        return None
     return report.source if report.commit and report.source != address else None
 
 
@@ -158,8 +170,9 @@ def _base_model(model: Model, address: str) -> str | None:
 def _sections(
     model: Model, address: str, facts: Facts, data: ModelCardData, for_timm: bool
 ) -> list[str]:
-    trained_on = facts.datasets or facts.history  # by the author: no words of the card's then
-    description = None if trained_on else model.record.card.description
+    # what was trained by the author, or is still to be trained, is not what the card describes
+    others = facts.datasets or facts.history or model.fresh
+    description = None if others else model.record.card.description
     sections = [f"# {address.rpartition('/')[2]}", description]
     sections += [_table(("", ""), _about(model, data))]
     if data.eval_results:
@@ -182,6 +195,7 @@ def _about(model: Model, data: ModelCardData) -> list[tuple[str, str]]:
         "Architecture": record.card.architecture,
         "Task": record.task,
         "Parameters": f"{count_parameters(model):,}",
+        "Not trained": untrained(model),
         "Input": spec and spec.summary,
         "Classes": labels
         and f"{len(labels)}: {', '.join(labels[:10])}{', ...' * (labels[10:] != ())}",

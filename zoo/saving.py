@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, DiskError, OptionError, ZooError
 from zoo.layers.building import named_weights
 from zoo.model import Model
+from zoo.options import count
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.pulling import MODULE
 from zoo.readme import readme
@@ -31,12 +32,12 @@ from zoo.registry.repo_config import (
     text_files,
     transformers_type,
 )
-from zoo.weights.files import save_checkpoint
+from zoo.registry.sentence_config import folders_of
+from zoo.weights.files import MAX_SHARD_SIZE, save_checkpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import StateDictSplit
 
-MAX_SHARD_SIZE = "5GB"
 INDEX = "model.safetensors.index.json"
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
@@ -93,28 +94,32 @@ def write(model: Model, folder: Path, address: str, max_shard_size: int | str) -
     """
     texts = texts_of(model)
     whole, modules = _apart(tensors(model))
-    names = write_weights(whole, folder, max_shard_size)
+    untrained = untrained_tensors(model)
+    names = write_weights(whole, folder, max_shard_size, untrained=untrained)
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
         names.append(name)
-    for number, module in enumerate(modules, start=2):
-        names.append(f"{number}_Dense/model.safetensors")
-        save_checkpoint(folder / names[-1], module, {"format": "pt"})
+    folders = folders_of(model.record.card.config.get("modules") or ())
+    for number, module in modules.items():
+        prefix = f"{MODULE}.{number}."
+        names.append(f"{folders[number]}/model.safetensors")
+        marked = {name.removeprefix(prefix) for name in untrained if name.startswith(prefix)}
+        save_checkpoint(folder / names[-1], module, {"format": "pt"}, marked)
     (folder / "README.md").write_text(
         readme(model, address, whole=INDEX not in names), encoding="utf-8"
     )
     return [*names, "README.md"]
 
 
-def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, list[dict]]:
-    """The tensors of the main file, and those of modules with a file of their own, in order."""
+def _apart(tensors: Mapping[str, np.ndarray]) -> tuple[dict, dict[int, dict]]:
+    """The tensors of the main file, and those of modules with a file of their own, by number."""
     whole = {k: v for k, v in tensors.items() if not k.startswith(f"{MODULE}.")}
-    modules: dict[str, dict[str, np.ndarray]] = {}
+    modules: dict[int, dict[str, np.ndarray]] = {}
     for name in sorted(tensors.keys() - whole.keys()):
         _, number, rest = name.split(".", 2)
-        modules.setdefault(number, {})[rest] = tensors[name]
-    return whole, [modules[number] for number in sorted(modules, key=int)]
+        modules.setdefault(int(number), {})[rest] = tensors[name]
+    return whole, modules
 
 
 def texts_of(model: Model) -> dict[str, str]:
@@ -178,12 +183,22 @@ def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> No
 
 
 def write_weights(
-    tensors: Mapping[str, np.ndarray], folder: Path, max_shard_size: int | str = MAX_SHARD_SIZE
+    tensors: Mapping[str, np.ndarray],
+    folder: Path,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    metadata: Mapping[str, str] | None = None,
+    untrained: Collection[str] = (),
 ) -> list[str]:
-    """Write `model.safetensors`, or its shards with an index. Returns the names of the files."""
+    """Write `model.safetensors`, or its shards with an index. Returns the names of the files.
+
+    Args:
+        untrained: names of tensors that were never trained.
+    """
     split = shards(tensors, max_shard_size)
+    metadata = {**(metadata or {}), "format": "pt"}
     for name, held in split.filename_to_tensors.items():
-        save_checkpoint(folder / name, {n: tensors[n] for n in held}, {"format": "pt"})
+        part = {n: tensors[n] for n in held}
+        save_checkpoint(folder / name, part, metadata, untrained)
     names = list(split.filename_to_tensors)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
@@ -200,6 +215,8 @@ def shards(tensors: Mapping[str, np.ndarray], max_shard_size: int | str) -> Stat
     """
     from huggingface_hub import split_state_dict_into_shards_factory
 
+    if not isinstance(max_shard_size, str):
+        max_shard_size = count("max_shard_size", max_shard_size)
     try:
         return split_state_dict_into_shards_factory(
             dict(tensors),
@@ -276,8 +293,18 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
     weights = {k: np.asarray(v) for k, v in named_weights(model).items()}
     table = family.layouts[record.layout]
     written = {}
-    for name, array in table.export(weights).items():
+    for name, array in table.export(weights, record.tensor_names).items():
         dtype = record.other_dtypes.get(name, record.file_dtype)
         kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
         written[name] = np.asarray(array, dtype=kind, order="C")
     return written | table.constants_for(weights, record.constants)
+
+
+def untrained_tensors(model: Model) -> set[str]:
+    """The names of the tensors that were never trained, in the model's layout."""
+    fresh, record = set(model.fresh), model.record
+    if not fresh:
+        return set()
+    table = registry.import_family(record.card.family).layouts[record.layout]
+    matches = [m for m in table.matches(named_weights(model)) if fresh & set(m.models)]
+    return {name for m in matches for name in (*m.sources, *m.aliases, *m.written)}

@@ -31,6 +31,11 @@ def test_the_labels_are_what_the_script_writes(name, text):
     assert build_cards.read(labels.FOLDER / name) == text
 
 
+def test_the_absent_names_are_what_the_script_writes():
+    text = build_cards.render(build_cards.absent_data()) + "\n"
+    assert text == registry.ABSENT.read_text("utf-8")
+
+
 @pytest.mark.parametrize("pattern", ["", "*50*", "resnet50", "*.a1_in1k", "*in1k", "se*x?26*"])
 def test_listing_gives_what_timm_gives(pattern):
     theirs = timm.list_models(pattern, module=MODULES, pretrained=True)

@@ -235,7 +235,7 @@ def test_what_has_no_form_in_transformers_is_refused(tmp_path):
         ({"model_type": "vits"}, "Did you mean 'vit'"),
         ({"architectures": ["ViTForMaskedImageModeling"]}, "ViTForMaskedImageModeling"),
         ({"hidden_act": "gelo"}, "Did you mean 'gelu'"),
-        ({"new_maths": 3}, "new_maths"),
+        ({"head_dim": 3}, "sets head_dim to 3, which transformers reads"),
     ],
 )
 def test_a_config_that_zoo_does_not_know(change, message, tmp_path):

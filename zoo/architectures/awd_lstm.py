@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
 from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import LSTM
-from zoo.weights.mapping import KERNEL, Arrays, Operation, Row, WeightMap
+from zoo.typed import Count, Depth, Rate, Size
+from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +42,16 @@ class AWDLSTMConfig:
         out_bias: whether the decoder has a bias.
     """
 
-    vocab_size: int = 60000
-    emb_sz: int = 400
-    n_hid: int = 1152
-    n_layers: int = 3
-    pad_token: int | None = 1
-    embed_p: float = 0.02
-    input_p: float = 0.25
-    weight_p: float = 0.2
-    hidden_p: float = 0.15
-    output_p: float = 0.1
+    vocab_size: Size = 60000
+    emb_sz: Size = 400
+    n_hid: Size = 1152
+    n_layers: Depth = 3
+    pad_token: Count | None = 1
+    embed_p: Rate = 0.02
+    input_p: Rate = 0.25
+    weight_p: Rate = 0.2
+    hidden_p: Rate = 0.15
+    output_p: Rate = 0.1
     tie_weights: bool = True
     out_bias: bool = True
 
@@ -85,10 +86,7 @@ def build(config: AWDLSTMConfig, input_size: Any = (None, None)) -> Graph:
         x = encoder(x, reverse=True)
         logits = Bias(name="decoder")(x) if config.out_bias else x
     else:
-        dense = keras.layers.Dense(
-            config.vocab_size, kernel_initializer=dense_uniform(), name="decoder"
-        )
-        logits = dense(x)
+        logits = Dense(config.vocab_size, kernel_initializer=dense_uniform(), name="decoder")(x)
     return Graph(inputs=tokens, outputs=logits)
 
 
@@ -102,21 +100,6 @@ def locked_dropout(x: Any, rate: float, name: str) -> Any:
 # ---------------------------------------------------------------- weights and registration
 
 
-def _one_of(arrays: Arrays) -> Arrays:
-    """The one matrix that a file holds several times."""
-    if any(not np.array_equal(arrays[0], other) for other in arrays[1:]):
-        raise ConfigError(
-            "The file has a decoder of its own, not the embedding's matrix. Load it with "
-            "tie_weights=False."
-        )
-    return arrays[:1]
-
-
-def tied(count: int) -> Operation:
-    """A weight that stands `count` times in the file."""
-    return Operation(f"tied {count}", _one_of, lambda arrays: arrays * count)
-
-
 def _layout(encoder: str, decoder: str, raw: str, *copies: str) -> WeightMap:
     """A table of one library's names.
 
@@ -126,18 +109,19 @@ def _layout(encoder: str, decoder: str, raw: str, *copies: str) -> WeightMap:
         copies: other names of the embedding's matrix.
     """
     rnn, matrix = f"{encoder}rnns.*.module", f"{encoder}encoder.weight"
-    everywhere = (matrix, *copies, f"{decoder}decoder.weight")
+    last, dropped = f"{decoder}decoder.weight", f"{rnn}.weight_hh_l0"
+    inputs = (matrix, *copies)
     rows = (
-        Row("encoder.tied_embeddings", everywhere, tied(len(everywhere))),
-        Row("encoder.embeddings", everywhere[:-1], tied(len(everywhere) - 1)),
-        Row("rnns.*.weight_hh_l0", raw),
+        Row("encoder.tied_embeddings", matrix, aliases=(*copies, last), written=(*inputs, last)),
+        Row("encoder.embeddings", matrix, aliases=copies, written=inputs),
+        Row("rnns.*.weight_hh_l0", raw, aliases=(dropped,), written=(raw,)),
         Row("rnns.*.weight_ih_l0", f"{rnn}.weight_ih_l0"),
         Row("rnns.*.bias_*", f"{rnn}.bias_*"),
         Row("decoder.kernel", f"{decoder}decoder.weight", KERNEL),
         Row("decoder.bias", f"{decoder}decoder.bias"),
     )
     # what some versions save beside the raw weights: the same after one draw of dropout
-    return WeightMap(rows, ignore=(f"{rnn}.weight_hh_l0",))
+    return WeightMap(rows, ignore=(dropped,))
 
 
 FAMILY = Architecture(
@@ -148,6 +132,10 @@ FAMILY = Architecture(
         "awd_lstm": _layout("", "", "rnns.*.weight_hh_l0_raw"),
         "salesforce": _layout("", "", "rnns.*.module.weight_hh_l0_raw"),
         "fastai": _layout("0.", "1.", "0.rnns.*.weight_hh_l0_raw", "0.encoder_dp.emb.weight"),
+    },
+    hints={
+        "encoder.tied_embeddings": "Load a decoder of its own, which is not the embedding's "
+        "matrix, with tie_weights=False."
     },
     groups=LayerGroups(patterns=(r"encoder\.", r"rnns\.(\d+)\.")),
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from zoo import typed
 from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
+from zoo.options import number, plain, suits
 from zoo.preprocessing.spec import Spec
 from zoo.weights.mapping import WeightMap
 
@@ -96,7 +98,8 @@ class Architecture:
         sizes: options that change what a file's weights have to fit.
         resize: how weights fit these, by name, for the config as asked for and the card's own.
         own_layout: the layout of an architecture that is none of the first layout's library.
-        suited: the config of a file with these tensors, for what configs do not tell.
+        suited: the config of a file with these tensors, for what its config does not tell, or tells
+            otherwise than the file has it.
         hints: what to do about a weight that does not fit, by name.
         groups: the order of the layers, for fine-tuning; without it all weights are one group.
     """
@@ -118,7 +121,7 @@ class Architecture:
     sizes: tuple[str, ...] = ()
     resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
     own_layout: Callable[[str, Any], str | None] | None = None
-    suited: Callable[[Any, Collection[str]], Any] | None = None
+    suited: Callable[[Any, Mapping[str, np.ndarray]], Any] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
     groups: LayerGroups = LayerGroups()
 
@@ -126,17 +129,22 @@ class Architecture:
         """Make the config from plain data, strictly.
 
         Raises:
-            ConfigError: an option that the family does not have, named with the nearest ones.
+            ConfigError: an option that the family does not have, named with the nearest ones, or
+                a value that its option cannot have.
         """
         options = {k: v for k, v in data.items() if k not in (*self.flatten, *self.no_maths)}
         for group in self.flatten:
-            options |= data.get(group) or {}
+            nested = data.get(group) or {}
+            if not isinstance(nested, Mapping):
+                raise ConfigError(f"{origin}: {group} is {nested!r:.200}; expected an object.")
+            options |= nested
         known = {f.name for f in dataclasses.fields(self.config)}
         if unknown := sorted(set(options) - known):
             raise ConfigError(
                 f"{origin} sets {', '.join(unknown)}, which family {self.name!r} does not know."
                 f"{did_you_mean(unknown[0], known)}"
             )
+        typed.check(self.config, options, where=origin)
         return self.config(**{k: frozen(v) for k, v in options.items()})
 
     def change_config(
@@ -148,7 +156,8 @@ class Architecture:
             others: options of the call that are none of the config's, for the nearest names.
 
         Raises:
-            OptionError: an option that the config does not have, named with the nearest ones.
+            OptionError: an option that the config does not have, named with the nearest ones, or
+                one of another type.
         """
         known = {f.name for f in dataclasses.fields(config)}
         if unknown := sorted(set(options) - known):
@@ -157,7 +166,10 @@ class Architecture:
                 f"{self.name!r}.{did_you_mean(unknown[0], {*known, *others})} "
                 f"Options of this family: {', '.join(sorted(known))}."
             )
-        return dataclasses.replace(config, **{k: frozen(v) for k, v in options.items()})
+        values = {k: frozen(plain(v)) for k, v in options.items()}
+        for name, value in values.items():
+            _check_type(name, value, get_type_hints(type(config))[name])
+        return dataclasses.replace(config, **values)
 
     def layout_of(
         self, stated: str | None, tensors: Collection[str], weights: Collection[str]
@@ -185,7 +197,17 @@ class Architecture:
             matches = self.layouts[layout].matches(weights)
         except WeightsError:  # the layout has no names for such a network
             return False
-        return all(source in tensors for match in matches for source in match.sources)
+        taken = {source for match in matches for source in match.sources}
+        return all(s in tensors for match in matches for s in match.read_as(tensors, taken))
+
+
+def _check_type(name: str, value: Any, hint: Any) -> None:
+    """Raise `OptionError` for a value of another type than its field's, or a rate that is none."""
+    if not suits(value, hint):
+        expected = hint.__name__ if isinstance(hint, type) else str(hint)
+        raise OptionError(f"{name}={value!r} is of another type; {expected} was expected.")
+    if name.endswith("_rate") and value is not None:
+        number(name, value, 0, 1)
 
 
 def frozen(value: Any) -> Any:

@@ -10,15 +10,17 @@ type `bert_layouts` maps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
 from zoo.architectures.bert_layouts import LAYOUTS, own_layout
+from zoo.architectures.text_heads import check_sentence, sentence, sentence_inputs, untied
 from zoo.errors import ConfigError
 from zoo.layers.activation import Activation, activation
 from zoo.layers.attention import Attention
@@ -31,12 +33,12 @@ from zoo.layers.text import (
     FirstToken,
     RelativeBias,
     TextEmbeddings,
-    TextPool,
-    UnitNorm,
     readable,
     text_inputs,
 )
 from zoo.registry.transformers_text import TASKS, task_of
+from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Count, Depth, Rate, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,45 +64,49 @@ class BertConfig:
         dense_act: activation of the dense layer before the classes; None: no such layer.
         transform_act: activation of the dense layer before the tokens of a language model's head.
         tied: whether the table of tokens serves as a language model's last map.
-        pooling, normalize: kinds of `TextPool` for one vector of a text, and whether its length
-            becomes 1.
-        pooling_dense: dense layers after the pooling: outputs, bias, activation of each.
+        pooling: kinds of `TextPool` for one vector of a text.
+        modules: what is done to it, in order: the name and the options of each of
+            `text_heads.MODULES`.
+        include_prompt: whether the tokens of a prompt are pooled as well.
+        truncate_dim: how many of its first values the vector has; None: all.
         drop_rate, attn_drop_rate: dropout of the blocks' branches, and of attention.
         head_drop_rate, dense_drop_rate: before the classes, and before the dense layer there.
     """
 
-    vocab_size: int = 30522
-    max_positions: int = 512
-    type_vocab_size: int = 2
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
-    embedding_size: int | None = None
+    vocab_size: Size = 30522
+    max_positions: Size = 512
+    type_vocab_size: Count = 2
+    hidden_size: Size = 768
+    num_layers: Depth = 12
+    num_heads: Size = 12
+    intermediate_size: Size = 3072
+    embedding_size: Size | None = None
     act_layer: str = "gelu"
     norm_eps: float = 1e-12
     positions: str = "absolute"
-    padding_idx: int | None = 0
-    relative_buckets: int = 0
+    padding_idx: Count | None = 0
+    relative_buckets: Count = 0
     causal: bool = False
     takes_types: bool = True
     head: str = "base"
-    num_classes: int = 0
+    num_classes: Count = 0
     problem_type: str | None = None
     pooler: bool = True
     dense_act: str | None = None
     transform_act: str = "gelu"
     tied: bool = True
     pooling: tuple[str, ...] = ()
-    pooling_dense: tuple[tuple[int, bool, str], ...] = ()
-    normalize: bool = False
-    drop_rate: float = 0.1
-    attn_drop_rate: float = 0.1
-    head_drop_rate: float = 0.1
-    dense_drop_rate: float = 0.1
+    modules: tuple[tuple[Any, ...], ...] = ()
+    include_prompt: bool = True
+    truncate_dim: Size | None = None
+    drop_rate: Rate = 0.1
+    attn_drop_rate: Rate = 0.1
+    head_drop_rate: Rate = 0.1
+    dense_drop_rate: Rate = 0.1
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
+        choose("problem_type", self.problem_type, dict.fromkeys((None, *PROBLEMS)))
         activation(self.act_layer)
         if self.hidden_size % self.num_heads:
             raise ConfigError(
@@ -108,11 +114,7 @@ class BertConfig:
             )
         if self.positions == "after_padding" and self.padding_idx is None:
             raise ConfigError("positions='after_padding' needs padding_idx.")
-        if self.head == "sentence" and not self.pooling:
-            raise ConfigError("head='sentence' needs pooling, such as ('mean',).")
-        if self.head != "sentence":  # which alone reads these
-            for name, value in (("pooling", ()), ("pooling_dense", ()), ("normalize", False)):
-                object.__setattr__(self, name, value)
+        check_sentence(self)
 
 
 # ---------------------------------------------------------------- blocks
@@ -183,10 +185,10 @@ class EncoderBlock(Layer):
 
 def build(config: BertConfig, input_size: Any = None) -> Graph:
     """The network's graph: embeddings, blocks, head."""
-    inputs = text_inputs(_input_names(config))
+    inputs = text_inputs((*_input_names(config), *sentence_inputs(config)))
     ids, mask, *others = inputs.values()
     embeddings = _embeddings(config)
-    x = embeddings(ids, **{t.name: t for t in others})
+    x = embeddings(ids, **{t.name: t for t in others if t.name != "pooling_mask"})
     if config.embedding_size not in (None, config.hidden_size):
         x = Dense(config.hidden_size, name="embeddings_project")(x)
     bias = None
@@ -198,7 +200,7 @@ def build(config: BertConfig, input_size: Any = None) -> Graph:
         x = block(x, attention_mask=mask, bias=bias)
         feature = Feature(name=block.name, channels=config.hidden_size, reduction=1)
         features.append((feature, x))
-    outputs = HEADS[config.head](config, embeddings, mask, x)
+    outputs = HEADS[config.head](config, embeddings, inputs, x)
     return Graph(inputs=inputs, outputs=outputs, features=tuple(features))
 
 
@@ -236,7 +238,8 @@ def _block(config: BertConfig, number: int) -> EncoderBlock:
 
 # ---------------------------------------------------------------- heads
 
-Head = Callable[[BertConfig, TextEmbeddings, Any, Any], Any]
+Inputs = Mapping[str, Any]
+Head = Callable[[BertConfig, TextEmbeddings, Inputs, Any], Any]
 
 
 def _pooled(config: BertConfig, x: Any) -> Any:
@@ -246,13 +249,13 @@ def _pooled(config: BertConfig, x: Any) -> Any:
     return Activation("tanh", name="pooler.act")(x)
 
 
-def base(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> dict[str, Any]:
+def base(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> dict[str, Any]:
     """No head: all tokens' vectors, and the pooled one where there is a pooler."""
     pooled = {"pooler_output": _pooled(config, x)} if config.pooler else {}
     return {"last_hidden_state": x} | pooled
 
 
-def sequence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def sequence(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of a whole text, `[n, num_classes]`."""
     if config.dense_act is None:
         x = _pooled(config, x)
@@ -265,24 +268,24 @@ def sequence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) 
     return Dense(config.num_classes, name="classifier")(x)
 
 
-def next_sentence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def next_sentence(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits `[n, 2]`: whether the second text follows on the first, or not."""
     x = keras.layers.Dropout(0.0, name="head_drop")(_pooled(config, x))
     return Dense(2, name="seq_relationship")(x)
 
 
-def tokens(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def tokens(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of each token, `[n, t, num_classes]`."""
     x = keras.layers.Dropout(config.head_drop_rate, name="head_drop")(x)
     return Dense(config.num_classes, name="token_classifier")(x)
 
 
-def answer(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def answer(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of each token for the first and for the last of an answer, `[n, t, 2]`."""
     return Dense(2, name="qa_outputs")(x)
 
 
-def language(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def language(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of all tokens of the vocabulary at each place, `[n, t, vocab_size]`."""
     x = Dense(config.embedding_size or config.hidden_size, name="transform.dense")(x)
     x = Activation(config.transform_act, name="transform.act")(x)
@@ -292,20 +295,11 @@ def language(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) 
     return Dense(config.vocab_size, name="decoder")(x)
 
 
-def replaced(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
+def replaced(config: BertConfig, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of each token that a generator put it there, `[n, t]`."""
     x = Dense(config.hidden_size, name="discriminator.dense")(x)
     x = Activation(config.act_layer, name="discriminator.act")(x)
     return Flat(name="flat")(Dense(1, name="discriminator.out")(x))
-
-
-def sentence(config: BertConfig, embeddings: TextEmbeddings, mask: Any, x: Any) -> Any:
-    """One vector of a text, `[n, d]`."""
-    x = TextPool(config.pooling, name="pooling")(x, attention_mask=mask)
-    for k, (units, bias, act) in enumerate(config.pooling_dense):
-        x = Dense(units, use_bias=bias, name=f"sentence_dense.{k}")(x)
-        x = Activation(act, name=f"sentence_dense.{k}.act")(x)
-    return UnitNorm(name="normalize")(x) if config.normalize else x
 
 
 @register
@@ -332,12 +326,13 @@ HEADS: dict[str, Head] = {
 # ---------------------------------------------------------------- registration
 
 
-def suited(config: BertConfig, tensors: Collection[str]) -> BertConfig:
-    """transformers' configs do not tell whether a file has the pooler."""
+def suited(config: BertConfig, tensors: Mapping[str, np.ndarray]) -> BertConfig:
+    """transformers' configs do not tell whether a file has the pooler, and may call a head tied
+    that has values of its own."""
     absent = not any(name.endswith("pooler.dense.weight") for name in tensors)
     if config.head == "base" and absent:
         return dataclasses.replace(config, pooler=False)
-    return config
+    return untied(config, tensors, LAYOUTS.values())
 
 
 FAMILY = Architecture(

@@ -11,7 +11,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from zoo.architectures.text_heads import SENTENCE_ROWS, TOKENS
 from zoo.weights.mapping import (
+    KERNEL,
     SAME,
     Constant,
     Row,
@@ -71,6 +73,20 @@ def _distilbert_block(layer: str, norm: Norm) -> Rows:
 # ---------------------------------------------------------------- heads
 
 
+def _tied_bias(bias: str, decoder: str) -> Rows:
+    """A language model's last map, whose bias stands apart from it as well.
+
+    transformers computes with the map's own; the other one is the same where the two are tied, and
+    the one that it writes.
+    """
+    own = f"{decoder}.bias"
+    return (
+        Row("vocab.bias", own, aliases=(bias,), written=(bias,)),
+        Row("decoder.kernel", f"{decoder}.weight", KERNEL),
+        Row("decoder.bias", own, aliases=(bias,)),
+    )
+
+
 def _bert_heads(norm: Norm) -> Rows:
     language = "cls.predictions"
     return (
@@ -78,8 +94,7 @@ def _bert_heads(norm: Norm) -> Rows:
         *linear_rows("seq_relationship", "cls.seq_relationship"),
         *linear_rows("transform.dense", f"{language}.transform.dense"),
         *norm("transform.norm", f"{language}.transform.LayerNorm"),
-        Row("vocab.bias", f"{language}.bias"),
-        *linear_rows("decoder", f"{language}.decoder"),
+        *_tied_bias(f"{language}.bias", f"{language}.decoder"),
     )
 
 
@@ -89,8 +104,7 @@ def _roberta_heads(norm: Norm) -> Rows:
         *linear_rows("classifier", "classifier.out_proj"),
         *linear_rows("transform.dense", "lm_head.dense"),
         *norm("transform.norm", "lm_head.layer_norm"),
-        Row("vocab.bias", "lm_head.bias"),
-        *linear_rows("decoder", "lm_head.decoder"),
+        *_tied_bias("lm_head.bias", "lm_head.decoder"),
     )
 
 
@@ -122,7 +136,7 @@ def _electra_heads(norm: Norm) -> Rows:
 _HEADS = (
     *("classifier.*", "pre_classifier.*", "qa_outputs.*", "cls.*", "lm_head.*"),
     *("vocab_transform.*", "vocab_layer_norm.*", "vocab_projector.*", "generator_predictions.*"),
-    *("generator_lm_head.*", "discriminator_predictions.*"),
+    *("generator_lm_head.*", "discriminator_predictions.*", "sentence_module.*"),
 )
 
 
@@ -134,16 +148,18 @@ def _table(
     layers: str,
     block: Callable[[str, Norm], Rows],
     heads: Callable[[Norm], Rows],
+    decoder: str,
     norm: Norm,
     spare: tuple[Constant, ...],
 ) -> WeightMap:
     front = f"{prefix}embeddings"
+    words = f"{front}.word_embeddings.weight"
     tables = {
-        "word": f"{front}.word_embeddings",
         "position": f"{front}.position_embeddings",
         "type": f"{front}.token_type_embeddings",
     }
     rows = (
+        Row(TOKENS, words, aliases=(f"{decoder}.weight",), written=(words,)),
         *(
             Row(f"embeddings.{ours}_embeddings.embeddings", f"{theirs}.weight")
             for ours, theirs in tables.items()
@@ -156,13 +172,13 @@ def _table(
         *heads(norm),
         *linear_rows("token_classifier", "classifier"),
         *linear_rows("qa_outputs", "qa_outputs"),
-        *linear_rows("sentence_dense.*", "sentence_dense.*.linear"),
+        *SENTENCE_ROWS,
     )
     beside = "embeddings.position_embeddings.embeddings"
     return WeightMap(
         rows,
         constants=(Constant(beside, f"{front}.position_ids"), *spare),
-        ignore=(*_HEADS, f"{prefix}pooler.*"),
+        ignore=(*_HEADS, f"{prefix}pooler.*", f"{front}.token_type_ids"),  # zeros of older files
     )
 
 
@@ -176,20 +192,22 @@ _SPARE = {
         (Constant("decoder.bias", "lm_head.bias"),),
     ),
 }
+_ROBERTA = (*_BERT, _roberta_heads, "lm_head.decoder")
+_DISTILBERT = ("transformer.layer", _distilbert_block, _distilbert_heads, "vocab_projector")
 TYPES: dict[str, tuple[Any, ...]] = {  # prefix, and what a table is made of
-    "bert": ("bert.", *_BERT, _bert_heads),
-    "roberta": ("roberta.", *_BERT, _roberta_heads),
-    "xlm-roberta": ("roberta.", *_BERT, _roberta_heads),
-    "camembert": ("roberta.", *_BERT, _roberta_heads),
-    "distilbert": ("distilbert.", "transformer.layer", _distilbert_block, _distilbert_heads),
-    "mpnet": ("mpnet.", "encoder.layer", _mpnet_block, _roberta_heads),
-    "electra": ("electra.", *_BERT, _electra_heads),
+    "bert": ("bert.", *_BERT, _bert_heads, "cls.predictions.decoder"),
+    "roberta": ("roberta.", *_ROBERTA),
+    "xlm-roberta": ("roberta.", *_ROBERTA),
+    "camembert": ("roberta.", *_ROBERTA),
+    "distilbert": ("distilbert.", *_DISTILBERT),
+    "mpnet": ("mpnet.", "encoder.layer", _mpnet_block, _roberta_heads, "lm_head.decoder"),
+    "electra": ("electra.", *_BERT, _electra_heads, "generator_lm_head"),
 }
 LAYOUTS = {
     f"{name}{bare}{legacy}": _table(
-        "" if bare else prefix, layers, block, heads, norm, _SPARE.get(name, ())
+        "" if bare else prefix, layers, block, heads, decoder, norm, _SPARE.get(name, ())
     )
-    for name, (prefix, layers, block, heads) in TYPES.items()
+    for name, (prefix, layers, block, heads, decoder) in TYPES.items()
     for legacy, norm in (("", norm_rows), (".legacy", _OLD_NORM))
     for bare in ("", ".bare")
 }

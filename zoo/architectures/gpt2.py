@@ -6,13 +6,21 @@ transformers (`models/gpt2/modeling_gpt2.py`; 5.23.0).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
+from zoo.architectures.text_heads import (
+    SENTENCE_ROWS,
+    TOKENS,
+    check_sentence,
+    sentence,
+    sentence_inputs,
+    untied,
+)
 from zoo.errors import ConfigError
 from zoo.layers.activation import activation
 from zoo.layers.attention import Attention
@@ -22,6 +30,8 @@ from zoo.layers.mlp import Mlp
 from zoo.layers.normalization import LayerNorm
 from zoo.layers.text import LastToken, TextEmbeddings, readable, text_inputs
 from zoo.registry.transformers_text import TASKS, task_of
+from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Count, Depth, Rate, Size
 from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 
@@ -41,34 +51,41 @@ class GPT2Config:
         padding_idx: the token that pads, which the head of whole texts passes over.
         tied: whether the table of tokens serves as the last map.
         causal: a token sees those before it alone; nothing else is known of this family.
+        pooling, modules, include_prompt, truncate_dim: as of `BertConfig`.
         embed_drop_rate, drop_rate, attn_drop_rate, head_drop_rate: dropout of the embeddings, of
             the blocks' branches, of attention, and before the classes of tokens.
     """
 
-    vocab_size: int = 50257
-    max_positions: int = 1024
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
+    vocab_size: Size = 50257
+    max_positions: Size = 1024
+    hidden_size: Size = 768
+    num_layers: Depth = 12
+    num_heads: Size = 12
+    intermediate_size: Size = 3072
     act_layer: str = "gelu_tanh"
     norm_eps: float = 1e-5
     scale_attention: bool = True
     scale_by_layer: bool = False
     head: str = "base"
-    num_classes: int = 0
+    num_classes: Count = 0
     problem_type: str | None = None
-    padding_idx: int | None = None
+    padding_idx: Count | None = None
     tied: bool = True
     causal: bool = True
-    embed_drop_rate: float = 0.1
-    drop_rate: float = 0.1
-    attn_drop_rate: float = 0.1
-    head_drop_rate: float = 0.1
+    pooling: tuple[str, ...] = ()
+    modules: tuple[tuple[Any, ...], ...] = ()
+    include_prompt: bool = True
+    truncate_dim: Size | None = None
+    embed_drop_rate: Rate = 0.1
+    drop_rate: Rate = 0.1
+    attn_drop_rate: Rate = 0.1
+    head_drop_rate: Rate = 0.1
 
     def __post_init__(self) -> None:
         choose("head", self.head, HEADS)
+        choose("problem_type", self.problem_type, dict.fromkeys((None, *PROBLEMS)))
         activation(self.act_layer)
+        check_sentence(self)
         if not self.causal:
             raise ConfigError("causal=False is not known of GPT-2.")
         if self.hidden_size % self.num_heads:
@@ -151,8 +168,9 @@ class DecoderBlock(Layer):
 
 def build(config: GPT2Config, input_size: Any = None) -> Graph:
     """The network's graph: embeddings, blocks, norm, head."""
-    inputs = text_inputs(("input_ids", "attention_mask", "token_type_ids", "position_ids"))
-    ids, mask, types, positions = inputs.values()
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    inputs = text_inputs((*names, *sentence_inputs(config)))
+    ids, mask, types, positions = (inputs[name] for name in names)
     embeddings = TextEmbeddings(
         config.vocab_size,
         config.hidden_size,
@@ -168,7 +186,7 @@ def build(config: GPT2Config, input_size: Any = None) -> Graph:
         feature = Feature(name=f"blocks.{k}", channels=config.hidden_size, reduction=1)
         features.append((feature, x))
     x = LayerNorm(epsilon=config.norm_eps, name="norm")(x)
-    outputs = HEADS[config.head](config, embeddings, ids, x)
+    outputs = HEADS[config.head](config, embeddings, inputs, x)
     return Graph(inputs=inputs, outputs=outputs, features=tuple(features))
 
 
@@ -187,34 +205,35 @@ def _block(config: GPT2Config, number: int) -> DecoderBlock:
 
 # ---------------------------------------------------------------- heads
 
-Head = Callable[[GPT2Config, TextEmbeddings, Any, Any], Any]
+Inputs = Mapping[str, Any]
+Head = Callable[[GPT2Config, TextEmbeddings, Inputs, Any], Any]
 
 
-def base(config: GPT2Config, embeddings: TextEmbeddings, ids: Any, x: Any) -> dict[str, Any]:
+def base(config: GPT2Config, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> dict[str, Any]:
     """No head: all tokens' vectors."""
     return {"last_hidden_state": x}
 
 
-def language(config: GPT2Config, embeddings: TextEmbeddings, ids: Any, x: Any) -> Any:
+def language(config: GPT2Config, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of the token after each, `[n, t, vocab_size]`."""
     if config.tied:
         return embeddings(x, reverse=True)
     return Dense(config.vocab_size, use_bias=False, name="decoder")(x)
 
 
-def sequence(config: GPT2Config, embeddings: TextEmbeddings, ids: Any, x: Any) -> Any:
+def sequence(config: GPT2Config, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of a whole text, by its last token, `[n, num_classes]`."""
-    x = LastToken(config.padding_idx, name="head_drop")(x, ids)
+    x = LastToken(config.padding_idx, name="head_drop")(x, inputs["input_ids"])
     return Dense(config.num_classes, use_bias=False, name="classifier")(x)
 
 
-def tokens(config: GPT2Config, embeddings: TextEmbeddings, ids: Any, x: Any) -> Any:
+def tokens(config: GPT2Config, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of each token, `[n, t, num_classes]`."""
     x = keras.layers.Dropout(config.head_drop_rate, name="head_drop")(x)
     return Dense(config.num_classes, name="token_classifier")(x)
 
 
-def answer(config: GPT2Config, embeddings: TextEmbeddings, ids: Any, x: Any) -> Any:
+def answer(config: GPT2Config, embeddings: TextEmbeddings, inputs: Inputs, x: Any) -> Any:
     """Logits of each token for the first and for the last of an answer, `[n, t, 2]`."""
     return Dense(2, name="qa_outputs")(x)
 
@@ -225,6 +244,7 @@ HEADS: dict[str, Head] = {
     "sequence": sequence,
     "tokens": tokens,
     "answer": answer,
+    "sentence": sentence,
 }
 
 # ---------------------------------------------------------------- names of the weights
@@ -237,8 +257,9 @@ def _map(name: str, source: str) -> Rows:
 
 def _layout(prefix: str) -> WeightMap:
     layer = f"{prefix}h.*"
+    tokens = f"{prefix}wte.weight"
     rows = (
-        Row("embeddings.word_embeddings.embeddings", f"{prefix}wte.weight"),
+        Row(TOKENS, tokens, aliases=("lm_head.weight",), written=(tokens,)),
         Row("embeddings.position_embeddings.embeddings", f"{prefix}wpe.weight"),
         *norm_rows("blocks.*.norm1", f"{layer}.ln_1"),
         *_map("blocks.*.attn.qkv", f"{layer}.attn.c_attn"),
@@ -251,12 +272,15 @@ def _layout(prefix: str) -> WeightMap:
         *linear_rows("classifier", "score"),
         *linear_rows("token_classifier", "classifier"),
         *linear_rows("qa_outputs", "qa_outputs"),
+        *SENTENCE_ROWS,
     )
     # the masks of older files, and the heads of other tasks
     masks = ("h.*.attn.bias", "h.*.attn.masked_bias")
-    heads = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*")
+    heads = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*", "sentence_module.*")
     return WeightMap(rows, ignore=(*(f"{prefix}{mask}" for mask in masks), *heads))
 
+
+LAYOUTS = {"gpt2": _layout("transformer."), "gpt2.bare": _layout("")}
 
 # ---------------------------------------------------------------- registration
 
@@ -264,12 +288,15 @@ FAMILY = Architecture(
     name="gpt2",
     config=GPT2Config,
     build=build,
-    layouts={"gpt2": _layout("transformer."), "gpt2.bare": _layout("")},
+    layouts=LAYOUTS,
     heads=("classifier", "token_classifier"),
     head_parts=("qa_outputs", "decoder"),
     embedding="head_drop",
     task=lambda config: task_of(vars(config)),
     tasks={k: own for k, own in TASKS.items() if own["head"] in HEADS and own.get("causal", True)},
-    own_layout=lambda architecture, config: "gpt2.bare" if config.head == "base" else "gpt2",
+    own_layout=lambda architecture, config: (
+        "gpt2.bare" if config.head in ("base", "sentence") else "gpt2"
+    ),
+    suited=lambda config, tensors: untied(config, tensors, LAYOUTS.values()),
     groups=LayerGroups(patterns=(r"embeddings\.", r"blocks\.(\d+)\."), end=r"norm\."),
 )

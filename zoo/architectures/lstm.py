@@ -20,9 +20,11 @@ from zoo.errors import ConfigError
 from zoo.layers.base import choose
 from zoo.layers.embedding import Embedding
 from zoo.layers.head import dense_uniform, real_input
+from zoo.layers.linear import Dense
 from zoo.layers.recurrent import GRU, LSTM, Recurrent
 from zoo.layers.sequence import SequencePool, SeriesScale, SeriesUnscale, StepMask
 from zoo.preprocessing.spec import SequenceSpec
+from zoo.typed import Count, Depth, Rate, Size
 from zoo.weights.mapping import RECURRENT_ROWS, Row, WeightMap, torch_rows
 
 
@@ -49,21 +51,21 @@ class LSTMConfig:
 
     head: str = "classifier"
     cell: str = "lstm"
-    vocab_size: int | None = None
-    embedding_dim: int = 128
-    features: int = 1
-    padding_idx: int | None = None
+    vocab_size: Size | None = None
+    embedding_dim: Size = 128
+    features: Size = 1
+    padding_idx: Count | None = None
     padding_value: float | None = None
-    hidden_size: int = 128
-    num_layers: int = 1
+    hidden_size: Size = 128
+    num_layers: Depth = 1
     bidirectional: bool = False
-    proj_size: int = 0
-    dropout: float = 0.0
+    proj_size: Count = 0
+    dropout: Rate = 0.0
     bias: bool = True
     pool: str = "last"
-    drop_rate: float = 0.0
-    num_classes: int = 2
-    horizon: int = 1
+    drop_rate: Rate = 0.0
+    num_classes: Count = 2
+    horizon: Size = 1
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     scale: bool = True
 
@@ -151,7 +153,7 @@ def _forecaster(config: LSTMConfig, x: Any, mask: Any, scale: Any) -> Any:
 def _decoded(config: LSTMConfig, x: Any, outputs: int) -> Any:
     if config.drop_rate:
         x = keras.layers.Dropout(config.drop_rate, name="drop")(x)
-    return keras.layers.Dense(outputs, kernel_initializer=dense_uniform(), name="decoder")(x)
+    return Dense(outputs, kernel_initializer=dense_uniform(), name="decoder")(x)
 
 
 HEADS: dict[str, Callable[[LSTMConfig, Any, Any, Any], Any]] = {

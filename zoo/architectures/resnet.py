@@ -33,6 +33,7 @@ from zoo.layers.drop import DropPath, drop_path_rates
 from zoo.layers.head import classifier, image_input
 from zoo.layers.normalization import norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D, anti_alias
+from zoo.typed import Channels, Count, Depth, Rate, Size
 from zoo.weights.mapping import BATCHES_TRACKED, WeightMap, torch_rows
 
 Layers = list[Step]
@@ -62,19 +63,19 @@ class ResNetConfig:
     """
 
     block: str | tuple[str, ...] = "bottleneck"
-    layers: tuple[int, ...] = (3, 4, 6, 3)
-    channels: tuple[int, ...] = (64, 128, 256, 512)
-    num_classes: int = 1000
-    in_chans: int = 3
-    output_stride: int = 32
+    layers: tuple[Depth, ...] = (3, 4, 6, 3)
+    channels: tuple[Size, ...] = (64, 128, 256, 512)
+    num_classes: Count = 1000
+    in_chans: Channels = 3
+    output_stride: Size = 32
     global_pool: str = "avg"
-    cardinality: int = 1
-    base_width: int = 64
-    stem_width: int = 64
+    cardinality: Size = 1
+    base_width: Size = 64
+    stem_width: Size = 64
     stem_type: str = ""
     replace_stem_pool: bool = False
-    block_reduce_first: int = 1
-    down_kernel_size: int = 1
+    block_reduce_first: Size = 1
+    down_kernel_size: Size = 1
     avg_down: bool = False
     act_layer: str = "relu"
     norm_layer: str = "batchnorm2d"
@@ -82,12 +83,12 @@ class ResNetConfig:
     attn_layer: str | None = None
     attn_args: Mapping[str, Any] = field(default_factory=dict)
     sk_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    radix: int = 0
+    radix: Count = 0
     avd: bool = False
     avd_first: bool = False
-    widths: Mapping[str, int] = field(default_factory=dict)
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    widths: Mapping[str, Size] = field(default_factory=dict)
+    drop_rate: Rate = 0.0
+    drop_path_rate: Rate = 0.0
 
 
 # ---------------------------------------------------------------- blocks

@@ -31,6 +31,7 @@ from zoo.layers.drop import DropPath, drop_path_rates
 from zoo.layers.head import classifier, image_input
 from zoo.layers.normalization import brings_activation, norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D
+from zoo.typed import Channels, Count, Depth, Rate, Size
 from zoo.weights.mapping import BATCHES_TRACKED, Row, WeightMap, torch_rows
 
 Layers = list[Step]
@@ -59,14 +60,14 @@ class ResNetV2Config:
         drop_rate, drop_path_rate: dropout before the head, stochastic depth of the last block.
     """
 
-    layers: tuple[int, ...] = (3, 4, 6, 3)
-    channels: tuple[int, ...] = (256, 512, 1024, 2048)
-    num_classes: int = 1000
-    in_chans: int = 3
+    layers: tuple[Depth, ...] = (3, 4, 6, 3)
+    channels: tuple[Size, ...] = (256, 512, 1024, 2048)
+    num_classes: Count = 1000
+    in_chans: Channels = 3
     global_pool: str = "avg"
-    output_stride: int = 32
-    width_factor: int = 1
-    stem_chs: int = 64
+    output_stride: Size = 32
+    width_factor: Size = 1
+    stem_chs: Size = 64
     stem_type: str = ""
     avg_down: bool = False
     preact: bool = True
@@ -76,8 +77,8 @@ class ResNetV2Config:
     norm_layer: str = "groupnorm"
     conv_layer: str = "std"
     conv_eps: float = 1e-6
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    drop_rate: Rate = 0.0
+    drop_path_rate: Rate = 0.0
 
 
 # ---------------------------------------------------------------- blocks

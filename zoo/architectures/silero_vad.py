@@ -26,6 +26,7 @@ from zoo.layers.base import Layer, Shape, register
 from zoo.layers.convolution import Conv1D
 from zoo.layers.head import real_input
 from zoo.layers.recurrent import LSTM
+from zoo.typed import Count, Size
 from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
@@ -44,14 +45,14 @@ class SileroVADConfig:
         ConfigError: convolutions that leave another number of steps.
     """
 
-    window: int = 512
-    context: int = 64
-    n_fft: int = 256
-    stride: int = 128
-    pad: int = 64
-    channels: tuple[int, ...] = (128, 64, 64, 128)
-    strides: tuple[int, ...] = (1, 2, 2, 1)
-    hidden_size: int = 128
+    window: Size = 512
+    context: Count = 64
+    n_fft: Size = 256
+    stride: Size = 128
+    pad: Count = 64
+    channels: tuple[Size, ...] = (128, 64, 64, 128)
+    strides: tuple[Size, ...] = (1, 2, 2, 1)
+    hidden_size: Size = 128
 
     def __post_init__(self) -> None:
         steps = (self.context + self.window + self.pad - self.n_fft) // self.stride + 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ from zoo.layers.linear import Dense
 from zoo.layers.normalization import norm_type
 from zoo.layers.position import check_method, resampled_patches, resampled_table
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenMap, TokenPool
+from zoo.registry.transformers_types import PROBLEMS
+from zoo.typed import Channels, Count, Depth, Rate, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,25 +56,28 @@ class ViTConfig(BlockOptions):
         fc_norm: the final norm comes after pooling; None: where the pooling is a mean or maximum.
         pool_include_prefix: learned tokens are pooled too.
         dynamic_img_size, dynamic_img_pad: take any size of whole patches; fill up to whole ones.
+        whole_patches: whether other sizes are refused with `dynamic_img_size`, as by timm, or what
+            is more than whole patches is left out, as by transformers' DINOv2.
         drop_rate, pos_drop_rate, drop_path_rate: dropout before the head, of tokens, and of whole
             branches.
         embed_norm_layer: norm of the patches by name; None: none.
         pooler_act: activation of one more dense layer after pooling, in networks without classes;
             None: no layer.
+        problem_type: what classes are, as of `BertConfig`.
         return_prefix_tokens: each map of `features_only` is a pair: map, learned tokens.
     """
 
-    img_size: tuple[int, int] = (224, 224)
-    patch_size: int = 16
-    in_chans: int = 3
-    num_classes: int = 1000
+    img_size: tuple[Size, Size] = (224, 224)
+    patch_size: Size = 16
+    in_chans: Channels = 3
+    num_classes: Count = 1000
     global_pool: str = "token"
-    depth: int = 12
+    depth: Depth = 12
     head_bias: bool = True
     class_token: bool = True
     dist_token: bool = False
     dist_head: bool = False
-    reg_tokens: int = 0
+    reg_tokens: Count = 0
     pos_embed: str = "learn"
     no_embed_class: bool = False
     no_embed_reg: bool = False
@@ -82,11 +88,13 @@ class ViTConfig(BlockOptions):
     pool_include_prefix: bool = False
     dynamic_img_size: bool = False
     dynamic_img_pad: bool = False
-    drop_rate: float = 0.0
-    pos_drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    whole_patches: bool = True
+    drop_rate: Rate = 0.0
+    pos_drop_rate: Rate = 0.0
+    drop_path_rate: Rate = 0.0
     embed_norm_layer: str | None = None
     pooler_act: str | None = None
+    problem_type: str | None = None
     return_prefix_tokens: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +102,7 @@ class ViTConfig(BlockOptions):
         if isinstance(self.img_size, int):  # as timm's configs may have it
             object.__setattr__(self, "img_size", (self.img_size, self.img_size))
         choose("pos_embed", self.pos_embed, dict.fromkeys(("learn", "none", "")))
+        choose("problem_type", self.problem_type, dict.fromkeys((None, *PROBLEMS)))
         check_method(self.pos_resample)
         if self.global_pool in ("token", "cat_token_avg") and not self.class_token:
             raise ConfigError(
@@ -126,7 +135,9 @@ class ViTConfig(BlockOptions):
 
 def build(config: ViTConfig, input_size: tuple[int | None, int | None] = (None, None)) -> Graph:
     """The network's graph: patches and learned tokens, blocks, pooled head."""
-    size = (None, None) if config.dynamic_img_size else config.img_size
+    size = input_size if config.dynamic_img_size else config.img_size
+    if any(edge and edge % config.patch_size for edge in input_size):
+        _warn_of_the_rest(config)
     inputs = image_input(size, config.in_chans)
     patches, embeddings = _patches(config)(inputs), _embeddings(config)
     x = embeddings(patches)
@@ -152,6 +163,18 @@ def build(config: ViTConfig, input_size: tuple[int | None, int | None] = (None, 
     return Graph(inputs=inputs, outputs=outputs, features=tuple(features), as_map=as_map)
 
 
+def _warn_of_the_rest(config: ViTConfig) -> None:
+    """Say what a network for one size leaves out of it, as timm's does without a word."""
+    if not config.dynamic_img_size and not config.dynamic_img_pad:
+        height, width = (edge % config.patch_size for edge in config.img_size)
+        warnings.warn(
+            f"input_size={config.img_size} is no multiple of the patches, {config.patch_size} x "
+            f"{config.patch_size}: {height} rows and {width} columns of pixels are left out.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
 def _norm(config: ViTConfig, name: str) -> keras.layers.Layer:
     return norm_type(config.norm_layer)(epsilon=config.norm_eps, name=name)
 
@@ -164,6 +187,7 @@ def _patches(config: ViTConfig) -> PatchEmbed:
         norm_layer=config.embed_norm_layer,
         norm_eps=config.norm_eps,
         pad=config.dynamic_img_pad,
+        whole=config.dynamic_img_size and config.whole_patches,
         name="patch_embed",
     )
 

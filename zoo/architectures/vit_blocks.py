@@ -37,6 +37,7 @@ from zoo.layers.drop import DropPath, LayerScale
 from zoo.layers.linear import Dense
 from zoo.layers.mlp import mlp_type
 from zoo.layers.normalization import norm_type
+from zoo.typed import Rate, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ class BlockOptions:
         block_fn, mlp_layer, attn_layer: one of `BLOCKS`, `MLPS`, `ATTENTIONS`.
     """
 
-    embed_dim: int = 768
-    num_heads: int = 12
+    embed_dim: Size = 768
+    num_heads: Size = 12
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
     proj_bias: bool = True
@@ -63,8 +64,8 @@ class BlockOptions:
     scale_attn_norm: bool = False
     scale_mlp_norm: bool = False
     init_values: float | None = None
-    proj_drop_rate: float = 0.0
-    attn_drop_rate: float = 0.0
+    proj_drop_rate: Rate = 0.0
+    attn_drop_rate: Rate = 0.0
     norm_layer: str = "layernorm"
     norm_eps: float = 1e-6
     act_layer: str = "gelu"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from zoo.cli.output import note
 from zoo.errors import AccessError, DownloadError, InputError, NotFoundError, ZooError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -67,19 +68,34 @@ class Inputs:
         if not path.is_dir():
             self._report(NotFoundError(f"{entry} is not there."))
             return []
-        files = (file for file in path.iterdir() if file.suffix.lower() in self.suffixes)
-        found = sorted(str(file) for file in files if file.is_file())
+        found = sorted(str(file) for file in self._in(path))
+        below = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+        deeper = [name for name in below if any(self._in(path / name))]
         if not found:
             kinds = ", ".join(self.suffixes)
             message = f"The folder {entry} has no {self.noun} in it ({kinds})."
-            self._report(NotFoundError(message))
+            self._report(NotFoundError(f"{message}{_give(path, deeper)}"))
+        elif deeper:
+            note(f"Of {entry}, its own files are taken alone.{_give(path, deeper)}")
         return found
+
+    def _in(self, folder: Path) -> Iterator[Path]:
+        files = (file for file in folder.iterdir() if file.suffix.lower() in self.suffixes)
+        return (file for file in files if file.is_file())
 
     def _report(self, error: ZooError) -> None:
         from tqdm import tqdm
 
         self.failed += 1
         tqdm.write(f"Skipped: {error}", file=sys.stderr)  # it goes round a bar
+
+
+def _give(folder: Path, names: Sequence[str]) -> str:
+    """What to do for the folders in a folder, which have inputs; empty where there are none."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f" There are more in its folders {shown}: give these, such as {folder / '*'}/."
 
 
 class Images(Inputs):

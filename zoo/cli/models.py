@@ -11,11 +11,11 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import zoo
-from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.model import Model
     from zoo.registry.card import ModelCard
+    from zoo.weights.handle import Source
 
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _NOTHING = "3"
@@ -31,27 +31,42 @@ def use_onednn() -> None:
 
 
 def load(name: str, **options: Any) -> Model:
-    """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them."""
+    """`zoo.load`, without TensorFlow's remarks, unless the environment asks for them.
+
+    What can be said with no TensorFlow is said before it is imported, which takes seconds.
+    """
+    from zoo.pulling import fetch
+
+    pretrained, weights = options.get("pretrained", True), options.get("weights")
+    fetch(name, _source(options), pretrained=pretrained, weights=weights)
     start_keras()
     return zoo.load(name, **options)
 
 
-def find_card(name: str, source: Mapping[str, Any]) -> ModelCard | None:
-    """The card of a model, which is not loaded; None for a name that cannot be found: loading it
-    tells of that, if there is anything to load it for.
+def _source(options: Mapping[str, Any]) -> Source:
+    """The source among the options of a verb; those that it does not have are left out."""
+    from zoo.weights.handle import Source
+
+    return Source(**{f.name: options[f.name] for f in fields(Source) if f.name in options})
+
+
+def find_card(name: str, options: Mapping[str, Any]) -> ModelCard:
+    """The card of a model, which is not loaded, and whose weights are not fetched.
 
     Args:
-        source: options that have those of `Source`.
-    """
-    from zoo.pulling import find
-    from zoo.registry.registry import is_name
-    from zoo.weights.handle import Source, parse_handle
+        options: of a verb, with those of `Source` among them.
 
-    where = Source(**{field.name: source[field.name] for field in fields(Source)})
-    try:
-        card, _ = find(parse_handle(name, is_name), where)
-    except ZooError:
-        return None
+    Raises:
+        ZooError: as `zoo.load`, for a name that cannot be found.
+    """
+    from zoo.pulling import card_files, find, needs_texts, with_texts
+    from zoo.registry.registry import is_name
+    from zoo.weights.handle import parse_handle
+
+    source = _source(options)
+    card, files = find(parse_handle(name, is_name), source)
+    if needs_texts(card):
+        return with_texts(card, files or card_files(card, source))
     return card
 
 

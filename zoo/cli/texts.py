@@ -93,7 +93,8 @@ def show_fillings(found: Sequence[Any]) -> None:
 
 
 def show_answers(found: Sequence[Any]) -> None:
-    rows = [(f"{100 * a.score:6.2f} %", f"{a.start}-{a.end}", a.text) for a in found]
+    parts = [(f"{a.start}-{a.end}", a.text) if a.text else ("", "(no answer)") for a in found]
+    rows = [(f"{100 * a.score:6.2f} %", *part) for a, part in zip(found, parts, strict=True)]
     print_table(("score", "place", "answer"), rows, right=["score", "place"])
 
 

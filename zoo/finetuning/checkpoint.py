@@ -56,10 +56,12 @@ class Store:
         folder: of the run; None keeps the best weights in memory, and nothing else.
         identity: what makes it this run: settings, data, model. A checkpoint of another run is
             not taken.
+        reasons: why the settings are so, for people.
     """
 
     folder: Path | None
     identity: Mapping[str, Any]
+    reasons: Mapping[str, str] = field(default_factory=dict)
     _best: Arrays = field(default_factory=dict)
 
     def save(self, state: State, arrays: Arrays, best: Arrays | None) -> None:
@@ -146,7 +148,7 @@ class Store:
 
     def _note(self, best_epoch: int | None) -> None:
         if self.folder is not None:
-            data = {"best_epoch": best_epoch, "identity": self.identity}
+            data = {"best_epoch": best_epoch, "identity": self.identity, "recipe": self.reasons}
             with replacing(self.folder / RUN) as path:
                 path.write_text(json.dumps(data, indent=1) + "\n", "utf-8")
 

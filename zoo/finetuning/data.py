@@ -28,12 +28,14 @@ class Data:
         names: of the classes, for the metrics.
         counts: training examples per class; None where they are not known.
         validation: what `evaluate` takes.
+        has_features: whether `as_features` can be had.
     """
 
     classes: tuple[str, ...] | None
     names: tuple[str, ...]
     counts: np.ndarray | None
     validation: Any
+    has_features = True
 
     def fingerprint(self) -> dict[str, str]:
         """What tells these data from others."""
@@ -97,13 +99,19 @@ def read(
         held_out = examples(validation, training.classes)
     if said := training.imbalance():
         warnings.warn(said, UserWarning, stacklevel=3)
-    return FromExamples(training, held_out)
+    return FromExamples(training, held_out, was_split=validation is None)
 
 
 class FromExamples(Data):
-    """Data that zoo reads, augments and batches."""
+    """Data that zoo reads, augments and batches.
 
-    def __init__(self, training: Examples, validation: Examples) -> None:
+    Attributes:
+        training, validation: the examples.
+        was_split: whether the one was taken out of the other.
+    """
+
+    def __init__(self, training: Examples, validation: Examples, was_split: bool = False) -> None:
+        self.was_split = was_split
         self.training, self.validation = training, validation
         self.classes = self.names = training.classes
         self.counts = training.counts()
@@ -179,6 +187,7 @@ class Ready(Data):
     """Batches of the caller's, ready for the model."""
 
     classes = counts = None
+    has_features = False
 
     def __init__(self, model: Model, train: Any, validation: Any) -> None:
         import tensorflow as tf

@@ -14,6 +14,7 @@ from zoo.errors import AccessError, InputError, NotFoundError, TaskError, ZooErr
 from zoo.finetuning.examples import Examples, read_examples, without
 from zoo.finetuning.sources import as_places, kind_of, short
 from zoo.model import Model
+from zoo.registry.transformers_types import REGRESSION, SINGLE_LABEL
 from zoo.tasks.classification import Classification
 from zoo.tasks.graphs import compiled
 
@@ -263,13 +264,15 @@ def evaluate(
         data: as `finetune` takes it, or `Examples`, or a `tf.data.Dataset` of batches `(x, y)`
             ready for the model, y being places of classes or one-hot rows. Names of classes are
             matched with `model.labels`, and not all of these must occur; a model without labels
-            takes int labels.
+            takes int labels. A model of one class is measured on its name, or 1, and on `not` with
+            its name, or 0.
         batch_size: examples per pass.
         strict: an example that cannot be read is an error; else it is left out with a warning.
         input_column, label_column: of CSV and JSONL files.
 
     Raises:
-        TaskError: the model is no classifier, or has no preprocessing.
+        TaskError: the model is no classifier, gives numbers, or classes that do not exclude each
+            other, or has no preprocessing.
         InputError: data that cannot be used, a class that the model does not have.
         NotFoundError, AccessError: a path that is not there, or not for this user.
     """
@@ -280,16 +283,41 @@ def evaluate(
         does = task.name if task else "nothing that zoo knows"
         name = getattr(model, "name", type(model).__name__)
         raise TaskError(f"{name!r} does {does}; only classifiers can be evaluated.")
-    classes = int(model.output_shape[-1])
+    names = _class_names(task)
+    classes = len(names)
     if isinstance(data, tf.data.Dataset):
-        return _summed(list(_of_batches(model, data, classes)), classes, model.labels)
-    names = model.labels or tuple(map(str, range(classes)))
+        return _summed(list(_of_batches(model, data, classes)), classes, names)
     columns = {"input_column": input_column, "label_column": label_column}
     examples = _examples(task, data, names, strict, columns)
     errors: dict[int, ZooError] = {}
     parts = list(_of_examples(task, examples, batch_size, errors, strict))
     skipped = without(examples, errors, strict).skipped
     return replace(_summed(parts, classes, names), skipped=skipped)
+
+
+def _class_names(task: Classification) -> tuple[str, ...]:
+    """The names of the classes that examples have.
+
+    Raises:
+        TaskError: outputs that do not tell one class from the others.
+    """
+    width, labels = int(task.model.output_shape[-1]), task.model.labels
+    if task.problem == SINGLE_LABEL:
+        return labels or tuple(map(str, range(width)))
+    if task.problem == REGRESSION or width > 1:
+        raise TaskError(
+            f"{task.model.name!r} does {task.problem}: examples with one class each do not say how "
+            "good it is. It is a Keras model: compile(metrics=[...]) and evaluate(x, y) do."
+        )
+    return ("0", "1") if labels is None else (f"not {labels[0]}", labels[0])
+
+
+def _logits(outputs: Any) -> np.ndarray:
+    """Logits of all classes, `[n, classes]`: one alone is that of the class against its absence."""
+    logits = np.asarray(outputs)
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        return np.concatenate([np.zeros_like(logits), logits], axis=1)
+    return logits
 
 
 def _examples(
@@ -334,7 +362,7 @@ def _of_examples(
 
     for parts in task.batches(range(len(examples)), batch_size, "evaluate", prepared):
         for rows, x in parts:
-            yield _judged(np.asarray(forward(x)), examples.labels[rows])
+            yield _judged(_logits(forward(x)), examples.labels[rows])
 
 
 def _of_batches(model: Model, data: Any, classes: int) -> Iterator[_Judged]:
@@ -356,4 +384,6 @@ def _of_batches(model: Model, data: Any, classes: int) -> Iterator[_Judged]:
         if labels.ndim == 2 and labels.shape[1] in (1, classes):
             labels = labels[:, 0] if labels.shape[1] == 1 else labels.argmax(1)
         inputs = x if isinstance(x, (tuple, list)) else (x,)
-        yield _judged(np.asarray(forward(*inputs)), labels)
+        if model.output_shape[-1] == 1 and np.isin(labels, (0, 1)).all():
+            labels = labels.astype(np.int32)  # of binary cross-entropy, which takes any type
+        yield _judged(_logits(forward(*inputs)), labels)

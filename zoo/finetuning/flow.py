@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,23 +14,26 @@ from typing import Any
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 import zoo
 from zoo.errors import TaskError
-from zoo.finetuning import report
+from zoo.finetuning import notes, report
 from zoo.finetuning.checkpoint import State, Store
 from zoo.finetuning.data import Data, read
 from zoo.finetuning.evaluation import Evaluation, evaluate
 from zoo.finetuning.features import head_of
 from zoo.finetuning.groups import stages
+from zoo.finetuning.recipe import Facts, untrained
 from zoo.finetuning.settings import Settings, settle
-from zoo.finetuning.strategies import plan
-from zoo.finetuning.training import Training
+from zoo.finetuning.strategies import Phase, freeze, plan, trainable_layers
+from zoo.finetuning.training import Course, Training
 from zoo.layers.building import named_weights
 from zoo.loading import rebuild
 from zoo.model import Model
 from zoo.preprocessing.host import host_errors
 from zoo.registry import registry
+from zoo.registry.transformers_types import SINGLE_LABEL
 from zoo.tasks.classification import Classification, Features
 
 
@@ -57,8 +61,8 @@ def finetune(
     train: Any,
     validation: Any = None,
     *,
-    strategy: str = "full",
-    epochs: int = 10,
+    strategy: str | None = None,
+    epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
     layer_decay: float | None = None,
@@ -96,9 +100,14 @@ def finetune(
             for the model, with y the places of the classes in `model.labels`.
         validation: the same; None keeps a fifth of each class for it.
         strategy: `full` trains all layers; `head` the head alone, on features that are computed
-            once and kept on the disk; `gradual` the head, then one stage more in each epoch.
-        epochs: passes over the examples.
-        batch_size: examples of a step; 32, or all where there are fewer.
+            once and kept on the disk; `lp-ft` begins as `head` does, and trains all layers from
+            there; `gradual` the head, then one stage more in each epoch. None leaves it to the
+            recipe, as the options below: see `zoo.finetuning.recipe`. It is `lp-ft` where there are
+            few examples and the layers have been trained before, else `full`.
+        epochs: passes over the examples, of `lp-ft` half of them with the head alone; None: as
+            many as make 500 steps, or 1000 of layers that have never been trained, but 10 at least;
+            those of `lp-ft` twice, once for each part.
+        batch_size: examples of a step; None: 8 to 32, by their number.
         learning_rate: its peak, for the head; the default is the family's for the batch size.
         layer_decay: factor of the learning rate from each layer to the one below it.
         weight_decay: of AdamW; none for norms, biases, tokens and positions.
@@ -107,13 +116,14 @@ def finetune(
         label_smoothing: part of the probability that goes to all classes alike.
         mixup, cutmix: parameter of the beta distribution by which two images are blended, or one
             is pasted into the other; 0 is none.
-        augment: `none`, `light` (crop, flip), `strong` (with RandAugment), or an `Augment`.
+        augment: `none`, `crop`, `light` (larger crops, and flips), `strong` (with RandAugment
+            besides), or an `Augment`; None is `crop` where all layers learn.
         random_erasing: probability that a random box of an image is erased.
         class_weights: `balanced`, weights by class name, or a sequence of them.
         ema: momentum of an average of the weights, such as 0.999, which is what is validated and
             kept; None: no average.
         dtype: a Keras policy's name, such as `mixed_bfloat16`; None is the model's.
-        early_stopping: epochs without a better one after which to stop.
+        early_stopping: epochs without a better one after which to stop, once all layers learn.
         seed: of all that is random: a fresh head, order, augmentation, dropout. It is set in
             Python, NumPy and TensorFlow.
         output: folder for the model, its history, pictures and checkpoints, and for TensorBoard's
@@ -128,13 +138,13 @@ def finetune(
     Raises:
         InputError: examples that cannot be used.
         OptionError: an option that cannot be, or another run in `output`.
-        TaskError: the model is no classifier.
+        TaskError: the model is no classifier, or batches are given for one whose classes do not
+            exclude each other.
         TrainingError: the loss became NaN; the checkpoint before it is kept.
         DiskError: no room for a checkpoint; the one before it is intact.
     """
     base = model if isinstance(model, Model) else zoo.load(model)
-    _check_task(base)
-    images = base.record.task.startswith("image")
+    _check_task(base, train)
     data = read(
         base,
         train,
@@ -144,10 +154,15 @@ def finetune(
         input_column=input_column,
         label_column=label_column,
     )
-    settings = settle(
-        base.record.card.family,
-        images=images,
+    facts = Facts(
+        family=base.record.card.family,
+        images=base.record.task.startswith("image"),
         counts=data.counts,
+        steps=data.steps,
+        untrained=untrained(base, _heads(base)),
+    )
+    settings, reasons = settle(
+        facts,
         classes=data.classes,
         strategy=strategy,
         epochs=epochs,
@@ -170,13 +185,16 @@ def finetune(
         distribute=distribute,
     )
     folder = None if output is None else Path(output).expanduser()
-    store = Store(folder, _identity(base, data, settings))
+    store = Store(folder, _identity(base, data, settings), reasons)
     if folder is not None and store.open(resume):
         return _finished(folder, store)
+    said = notes.header(base, data, settings, data.steps(settings.batch_size), reasons)
+    tqdm.write(said, file=sys.stderr)
     if folder is not None:
         callbacks = [*callbacks, *report.tensorboard(folder)]
     twin, state = _train(base, data, settings, store, callbacks)
     metrics = evaluate(twin, data.validation, batch_size=settings.batch_size)
+    notes.warn_of_chance(metrics, settings)
     best = state.best_epoch
     history = {name: [row[name] for row in state.history] for name in state.history[0]}
     if folder is not None:
@@ -187,7 +205,15 @@ def finetune(
     )
 
 
-def _check_task(model: Model) -> None:
+def _check_task(model: Model, train: Any) -> None:
+    import tensorflow as tf
+
+    problem = getattr(model.task, "problem", SINGLE_LABEL)
+    if problem != SINGLE_LABEL and isinstance(train, tf.data.Dataset):
+        raise TaskError(
+            f"{model.name!r} does {problem}, and zoo.finetune trains for one class of several. "
+            "compile() takes the task's loss, and fit() trains; or give examples, for a fresh head."
+        )
     if not isinstance(model.task, Classification) and not isinstance(model.task, Features):
         does = model.record.task
         raise TaskError(
@@ -200,9 +226,10 @@ def _check_task(model: Model) -> None:
 def _identity(model: Model, data: Data, settings: Settings) -> dict[str, Any]:
     """What makes a run the same run; weights that are fresh are the seed's."""
     record = model.record
+    random = set(model.fresh) - set(record.report.marked)
     digest = hashlib.sha256()
     for name, weight in named_weights(model).items():
-        if name not in record.report.fresh:
+        if name not in random:
             digest.update(name.encode())
             digest.update(np.ascontiguousarray(weight).tobytes())
     return {
@@ -237,22 +264,21 @@ def _trained(
     store: Store,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[Model, State]:
-    twin = rebuild(model, labels=data.classes, dtype=settings.dtype)
-    frozen = frozenset(layer.name for layer in model.layers if not layer.trainable)
-    heads = _heads(twin)
+    options = {"problem_type": None} if "problem_type" in model.record.card.config else {}
+    twin = rebuild(model, labels=data.classes, dtype=settings.dtype, **options)
+    allowed, heads = trainable_layers(model), _heads(twin)
     training = Training(
         model=twin,
+        course=partial(_course, twin, data, settings, heads),
         settings=settings,
         store=store,
         classes=data.names,
-        frozen=frozen - frozenset(heads),
+        allowed={name: state for name, state in allowed.items() if name not in heads},
         callbacks=callbacks,
-        **_network(twin, data, settings, heads),
     )
-    state = training.run(plan(settings.strategy, settings.epochs, stages(twin), heads))
-    for layer in twin.layers:
-        layer.trainable = layer.name not in frozen
-    twin.compile(training.network.optimizer if training.network is twin else "adam")
+    state = training.run(plan(settings, stages(twin), heads))
+    freeze(twin, [layer.name for layer in twin.layers], allowed)
+    twin.compile(getattr(twin, "optimizer", None) or "adam")
     return twin, state
 
 
@@ -263,19 +289,20 @@ def _heads(model: Model) -> list[str]:
     return [name for name in family.heads if name in layers]
 
 
-def _network(model: Model, data: Data, settings: Settings, heads: Sequence[str]) -> dict[str, Any]:
-    """What learns, and from what: the model from examples, or its head from features."""
-    source = data
-    network: keras.Model = model
-    if settings.strategy == "head":
+def _course(
+    model: Model, data: Data, settings: Settings, heads: Sequence[str], phase: Phase
+) -> Course:
+    """What learns in a phase, and from what: the model from examples, or its head from features."""
+    source, network = data, model
+    if phase.head and (data.has_features or settings.strategy == "head"):
         tensors, network = head_of(model, heads)
         source = data.as_features(model, tensors, settings.batch_size)
-    return {
-        "network": network,
-        "steps": source.steps(settings.batch_size),
-        "data": partial(source.batches, model, settings),
-        "held_out": partial(source.held_out, model, settings.batch_size),
-    }
+    return Course(
+        network=network,
+        steps=source.steps(settings.batch_size),
+        data=partial(source.batches, model, settings),
+        held_out=partial(source.held_out, model, settings.batch_size),
+    )
 
 
 def _finished(folder: Path, store: Store) -> FinetuneResult:

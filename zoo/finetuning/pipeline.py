@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.errors import InputError, OptionError
+from zoo.options import plain, suits
 from zoo.preprocessing.host import host_call
 from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.sequence import SequencePreprocessor
@@ -69,9 +70,8 @@ class Augment:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("crop", "rand_augment"):
-            if isinstance(getattr(self, name), list):  # as JSON gives them
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for field in fields(self):  # of numpy's numbers, and lists as JSON has them
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
         for name, low, high in _RANGES:
             if not _is_number(getattr(self, name), low, high):
                 raise OptionError(
@@ -110,7 +110,7 @@ _RANGES = (
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and low <= value <= high
+    return suits(value, float) and low <= value <= high
 
 
 def _is_pair(value: Any) -> bool:

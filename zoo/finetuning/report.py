@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 import warnings
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from zoo.errors import OptionError
+from zoo.extras import missing
 from zoo.figures import require_matplotlib, save_figure
 from zoo.finetuning.checkpoint import LOGS
 from zoo.finetuning.evaluation import Evaluation
@@ -66,7 +66,7 @@ def write_history(folder: Path, history: History) -> None:
 
 def tensorboard(folder: Path) -> list[keras.callbacks.Callback]:
     """What writes TensorBoard's logs of a run, where the extra `tensorboard` is installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+    if missing("tensorboard"):
         return []
     return [keras.callbacks.TensorBoard(folder / LOGS, write_graph=False)]
 

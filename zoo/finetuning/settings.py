@@ -1,4 +1,4 @@
-"""What a fine-tuning run is made with: what the caller says, else the family's defaults."""
+"""What a fine-tuning run is made with: what the caller says, else the recipe and the family."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import OptionError, did_you_mean
+from zoo.finetuning import recipe
 from zoo.finetuning.pipeline import Augment
+from zoo.finetuning.recipe import Facts
+from zoo.options import count, plain, suits
 
-STRATEGIES = ("full", "head", "gradual")
+STRATEGIES = ("full", "head", "lp-ft", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
 # Of which the defaults' learning rates are. They grow with the root of the batch, as suits Adam
 # (Malladi et al., arXiv:2205.10287).
@@ -24,6 +27,7 @@ RATE_BATCH = 256
 
 AUGMENTS: Mapping[str, Augment] = {
     "none": Augment(crop=None, flip=0.0),
+    "crop": Augment(crop=(0.6, 1.0), flip=0.0),
     "light": Augment(crop=(0.35, 1.0), flip=0.5),
     "strong": Augment(crop=(0.08, 1.0), flip=0.5, rand_augment=(2, 9.0)),
 }
@@ -33,10 +37,20 @@ _OF_IMAGES = ("augment", "mixup", "cutmix", "random_erasing")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Every choice of a run; `finetune` says what each is."""
+    """Every choice of a run; `finetune` says what each is.
+
+    Attributes:
+        head_epochs: epochs of `lp-ft` in which the head learns alone; 0 for other strategies.
+        head_learning_rate: the peak in these; None for other strategies.
+        adapts: whether learning rate and layer decay of the epochs after these go by how good the
+            head is then; see `recipe.adapted`.
+    """
 
     strategy: str
     epochs: int
+    head_epochs: int
+    head_learning_rate: float | None
+    adapts: bool
     batch_size: int
     learning_rate: float
     layer_decay: float
@@ -65,50 +79,63 @@ def defaults(family: str) -> Mapping[str, Any]:
 
 
 def settle(
-    family: str,
-    *,
-    images: bool,
-    counts: np.ndarray | None,
-    classes: Sequence[str] | None,
-    **wishes: Any,
-) -> Settings:
-    """The settings of a run.
+    facts: Facts, *, classes: Sequence[str] | None, **wishes: Any
+) -> tuple[Settings, Mapping[str, str]]:
+    """The settings of a run, and why those of them are so that the recipe chose.
 
     Args:
-        family: whose defaults stand for each wish that is None.
-        images: whether inputs are images.
-        counts: training examples per class; None where they are not known.
-        classes: their names.
-        wishes: the options of `finetune`.
+        facts: of the data and the model.
+        classes: names of the classes; None where they are not known.
+        wishes: the options of `finetune`; None leaves one open.
 
     Raises:
         OptionError: a value that is none of an option's.
     """
-    own = defaults(family)
-    head = wishes["strategy"] == "head"
-    usual = own["augment"] if images and not head and counts is not None else "none"
-    augment = _augment(wishes, usual, images)
-    batch_size = _batch_size(wishes["batch_size"], counts)
-    rate = wishes["learning_rate"]
-    if rate is None:
-        key = "head_learning_rate" if head else "learning_rate"
-        rate = own[key] * math.sqrt(batch_size / RATE_BATCH)
-    weights = _class_weights(wishes["class_weights"], counts, classes)
-    filled = {k: own[k] if wishes[k] is None else wishes[k] for k in _FILLED}
+    wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
+    if wishes["learning_rate"] is not None and not suits(wishes["learning_rate"], float):
+        raise OptionError(f"learning_rate={wishes['learning_rate']!r}: a number was expected.")
+    own = defaults(facts.family)
+    batch_size = _batch_size(wishes["batch_size"], facts.examples)
+    course, reasons = _course(facts, wishes, batch_size)
+    head, fresh = course["strategy"] == "head", facts.untrained and course["strategy"] != "head"
+    usual = own["augment"] if facts.images and not head and facts.counts is not None else "none"
+    key = "head_learning_rate" if head else "scratch_learning_rate" if fresh else "learning_rate"
+    scale = math.sqrt(batch_size / RATE_BATCH)
+    rate = own[key] * scale if wishes["learning_rate"] is None else wishes["learning_rate"]
+    usually = {**own, "layer_decay": 1.0} if fresh else own
+    is_open = wishes["learning_rate"] is None and wishes["layer_decay"] is None
     settings = Settings(
-        **filled,
+        **course,
+        adapts=is_open and not fresh and course["head_epochs"] > 0,
+        **{k: usually[k] if wishes[k] is None else wishes[k] for k in _FILLED},
         **{k: wishes[k] for k in _AS_GIVEN},
-        augment=augment,
+        augment=_augment(wishes | course, usual, facts.images),
         batch_size=batch_size,
         learning_rate=float(rate),
-        class_weights=weights,
+        head_learning_rate=own["head_learning_rate"] * scale if course["head_epochs"] else None,
+        class_weights=_class_weights(wishes["class_weights"], facts.counts, classes),
     )
     _check(settings)
-    return settings
+    return settings, reasons
+
+
+def _course(
+    facts: Facts, wishes: Mapping[str, Any], batch_size: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Strategy and epochs, of which so many of the head alone; and why the recipe chose so."""
+    strategy, epochs, reasons = wishes["strategy"], wishes["epochs"], {}
+    steps = facts.steps(batch_size)
+    if strategy is None:
+        strategy, reasons["strategy"] = recipe.strategy(facts, steps, wishes["learning_rate"])
+    if epochs is None:
+        head, epochs, reasons["epochs"] = recipe.epochs(facts, strategy, steps)
+    else:
+        head = epochs // 2 if strategy == "lp-ft" else 0
+    return {"strategy": strategy, "epochs": epochs, "head_epochs": head}, reasons
 
 
 _FILLED = ("layer_decay", "weight_decay", "warmup", "schedule", "label_smoothing")
-_AS_GIVEN = ("strategy", "epochs", "ema", "dtype", "early_stopping", "seed", "distribute")
+_AS_GIVEN = ("ema", "dtype", "early_stopping", "seed", "distribute")
 
 
 def _check(settings: Settings) -> None:
@@ -121,11 +148,15 @@ def _check(settings: Settings) -> None:
     if settings.distribute not in (None, "mirrored"):
         raise OptionError(f"distribute={settings.distribute!r}: None or 'mirrored' was expected.")
     for name, low, high in _RANGES:
-        value = getattr(settings, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(f"{name}={value!r}: a number from {low:g} to {high:g} was expected.")
+        value, kind = getattr(settings, name), "a whole number" if name in _COUNTS else "a number"
+        if value is None:
+            continue
+        fits = suits(value, int if name in _COUNTS else float)
+        if not fits or not low <= value <= high:
+            raise OptionError(f"{name}={value!r}: {kind} from {low:g} to {high:g} was expected.")
 
 
+_COUNTS = {"epochs", "early_stopping", "seed"}
 _RANGES = (
     ("epochs", 1, 1e6),
     ("learning_rate", 0, 1e3),
@@ -174,12 +205,10 @@ def _changes(wish: Any) -> bool:
     return wish.changes_inputs if isinstance(wish, Augment) else wish not in (None, 0, "none")
 
 
-def _batch_size(batch_size: int | None, counts: np.ndarray | None) -> int:
-    examples = None if counts is None else int(counts.sum())
+def _batch_size(batch_size: int | None, examples: int | None) -> int:
     if batch_size is None:
-        return 32 if examples is None else min(32, examples)
-    if batch_size < 1:
-        raise OptionError(f"batch_size must be 1 or more; got {batch_size}.")
+        return recipe.batch_size(examples)
+    batch_size = count("batch_size", batch_size)
     if examples is not None and batch_size > examples:
         raise OptionError(
             f"batch_size={batch_size} is more than the {examples} training examples. Give at most "
@@ -205,7 +234,8 @@ def _class_weights(
                 f"{did_you_mean(unknown[0], classes)}"
             )
         wish = [wish.get(label, 1.0) for label in classes]
-    if isinstance(wish, str) or len(wish) != len(classes) or any(w < 0 for w in wish):
+    numbers = isinstance(wish, tuple | list) and all(suits(w, float) for w in wish)
+    if not numbers or len(wish) != len(classes) or any(not w >= 0 for w in wish):
         raise OptionError(
             f"class_weights={wish!r}: 'balanced', a weight by class name, or one for each of the "
             f"{len(classes)} classes was expected, none negative."

@@ -18,11 +18,29 @@ from zoo.finetuning.checkpoint import Arrays, Row, State, Store
 from zoo.finetuning.evaluation import score
 from zoo.finetuning.groups import optimizer_for
 from zoo.finetuning.optimizer import schedule
+from zoo.finetuning.recipe import adapted
 from zoo.finetuning.settings import Settings
-from zoo.finetuning.strategies import Phase, freeze
+from zoo.finetuning.strategies import Phase, Trainable, freeze
 from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.tasks.graphs import compiled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What `fit` runs in a phase, and on what.
+
+    Attributes:
+        network: the model, or the part of it that learns.
+        data: makes the batches `(x, y, w)` from an epoch on, up to another.
+        steps: batches of an epoch.
+        held_out: gives batches `(x, y)` to validate with, the same each time.
+    """
+
+    network: keras.Model
+    data: Callable[[int, int], Any]
+    steps: int
+    held_out: Callable[[], Iterable[Any]]
 
 
 @dataclass(kw_only=True)
@@ -31,28 +49,24 @@ class Training:
 
     Attributes:
         model: whose weights are kept.
-        network: what `fit` runs: the model, or the part of it that learns.
+        course: makes what `fit` runs in a phase.
         settings: of the run.
-        data: makes the batches `(x, y, w)` from an epoch on, up to another.
-        steps: batches of an epoch.
-        held_out: gives batches `(x, y)` to validate with, the same each time.
         classes: names of the classes, for the metrics.
         store: where checkpoints go.
-        frozen: names of layers that never learn.
+        allowed: what may learn of the layers; of those that it does not name, all.
         callbacks: the caller's, for `fit`.
     """
 
     model: Model
-    network: keras.Model
+    course: Callable[[Phase], Course]
     settings: Settings
-    data: Callable[[int, int], Any]
-    steps: int
-    held_out: Callable[[], Iterable[Any]]
     classes: tuple[str, ...]
     store: Store
-    frozen: frozenset[str] = frozenset()
+    allowed: Trainable = field(default_factory=dict)
     callbacks: Sequence[keras.callbacks.Callback] = ()
     state: State = field(default_factory=State)
+    at: Course = field(init=False)  # of the phase that runs
+    patient_from: int = 0  # first epoch of the last phase, in which patience is counted
 
     def run(self, phases: Sequence[Phase]) -> State:
         """Train through the phases, or what is left of them; the best weights are the model's then.
@@ -65,6 +79,7 @@ class Training:
         if (found := self.store.read()) is not None:
             self.state, arrays = found
             restore(self.model, arrays)
+        self.patient_from = phases[-1].first
         for phase in phases:
             if self.state.epoch >= phase.end or self.state.stopped:
                 continue
@@ -75,43 +90,46 @@ class Training:
 
     def _fit(self, phase: Phase, arrays: Arrays | None) -> None:
         """The epochs of a phase that are left; `arrays` has the optimizer's state inside of it."""
-        freeze(self.model, phase, self.frozen)
+        freeze(self.model, phase.layers, self.allowed)
+        self.at = at = self.course(phase)
         optimizer = self._optimizer(phase)
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True,
             label_smoothing=self.settings.label_smoothing,
-            dtype=keras.backend.result_type(self.network.compute_dtype, "float32"),
+            dtype=keras.backend.result_type(at.network.compute_dtype, "float32"),
         )
-        self.network.compile(
+        at.network.compile(
             optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")]
         )
-        optimizer.build(self.network.trainable_variables)
+        optimizer.build(at.network.trainable_variables)
         if arrays is not None:
             _restore_optimizer(optimizer, arrays)
         first, keeper = self.state.epoch, _Keeper(self)
-        self.network.fit(
-            self.data(first, phase.end),
+        at.network.fit(
+            at.data(first, phase.end),
             initial_epoch=first,
             epochs=phase.end,
-            steps_per_epoch=self.steps,
+            steps_per_epoch=at.steps,
             shuffle=False,
-            callbacks=[keeper, _Progress(self.settings.epochs, self.steps), *self.callbacks],
+            callbacks=[keeper, _Progress(self.settings.epochs, at.steps), *self.callbacks],
             verbose=0,
         )
         restore(self.model, keeper.raw)  # `fit` ends with the averages in the weights
 
     def _optimizer(self, phase: Phase) -> keras.optimizers.Optimizer:
         settings = self.settings
-        steps = self.steps * (phase.end - phase.first)
-        rate = schedule(
-            settings.schedule, settings.learning_rate, steps, int(settings.warmup * steps)
-        )
+        steps = self.at.steps * (phase.end - phase.first)
+        peak, layer_decay = phase.learning_rate, settings.layer_decay
+        if settings.adapts and not phase.head:
+            best = max(row["val_accuracy"] for row in self.state.history[: phase.first])
+            peak, layer_decay = adapted(peak, layer_decay, best, len(self.classes))
+        rate = schedule(settings.schedule, peak, steps, int(settings.warmup * steps))
         averages = {} if settings.ema is None else {"use_ema": True, "ema_momentum": settings.ema}
         return optimizer_for(
             self.model,
             rate,
             weight_decay=settings.weight_decay,
-            layer_decay=settings.layer_decay,
+            layer_decay=layer_decay,
             **averages,
         )
 
@@ -119,7 +137,7 @@ class Training:
 
     def finish_epoch(self, epoch: int, logs: Mapping[str, float]) -> Row:
         """Validate and keep what an epoch gave. Returns its row of the history."""
-        optimizer = self.network.optimizer
+        optimizer = self.at.network.optimizer
         arrays = {**weights_of(self.model), **_optimizer_state(optimizer)}
         with self._averaged():
             row = {
@@ -130,16 +148,16 @@ class Training:
             }
             history = (*self.state.history, row)
             best = _best(history)
-            stopped = self._is_over(epoch, best)
+            stopped = self._is_over(epoch, best, history[best]["val_accuracy"])
             self.state = State(epoch=epoch + 1, history=history, best=best, stopped=stopped)
             kept = weights_of(self.model) if best == epoch else None
             self.store.save(self.state, arrays, kept)
         return row
 
     def _validate(self) -> Row:
-        forward = compiled(self.network)
+        forward = compiled(self.at.network)
         logits, labels = [], []
-        for x, y in self.held_out():
+        for x, y in self.at.held_out():
             given = x if isinstance(x, tuple | list) else (x,)
             logits.append(np.asarray(forward(*given), np.float64))
             labels.append(np.argmax(y, axis=-1))
@@ -160,9 +178,11 @@ class Training:
             "broken inputs: this run would come to the same again."
         )
 
-    def _is_over(self, epoch: int, best: int) -> bool:
+    def _is_over(self, epoch: int, best: int, accuracy: float) -> bool:
+        if epoch + 1 == self.settings.head_epochs and accuracy == 1:
+            return True  # the head alone is always right: no later epoch can be better
         patience = self.settings.early_stopping
-        return patience is not None and epoch - best >= patience
+        return patience is not None and epoch - max(best, self.patient_from - 1) >= patience
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -170,9 +190,9 @@ class Training:
         if self.settings.ema is None:
             yield
             return
-        variables = self.network.trainable_variables
+        variables = self.at.network.trainable_variables
         raw = [np.array(v) for v in variables]
-        self.network.optimizer.finalize_variable_values(variables)
+        self.at.network.optimizer.finalize_variable_values(variables)
         try:
             yield
         finally:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from zoo.errors import ConfigError
-from zoo.hub.errors import ForbiddenError, UnauthorizedError
+from zoo.errors import ConfigError, did_you_mean
+from zoo.hub.errors import ForbiddenError, GatedRepoError, UnauthorizedError
 from zoo.hub.objects import Repo
 
 EVERY_ORG = "*"
 LIFETIME = 6 * 3600  # seconds that a signed address is good for
+_TOKEN = re.compile("[!-~]+")  # what an Authorization header can carry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +48,14 @@ class Access:
     Args:
         tokens: the user that each access token stands for; every other token is refused.
         members_only: nothing is shown to those who have no token.
+
+    Raises:
+        ConfigError: a token that no request can carry.
     """
 
     def __init__(self, tokens: Mapping[str, User], *, members_only: bool = False) -> None:
+        for token, user in tokens.items():
+            check_token(token, f"The token of {user.name!r}")
         self._tokens = dict(tokens)
         self._members_only = members_only
 
@@ -65,16 +72,47 @@ class Access:
         return self._tokens[token]
 
 
+def check_token(token: str, what: str) -> None:
+    """Raises `ConfigError`, which does not show it, unless a request can carry the token."""
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"{what} has a character that no token has, such as a line break or a space; letters, "
+            "digits and signs of ASCII were expected."
+        )
+
+
 def may_see(user: User | None, repo: Repo) -> bool:
+    """Whether the repo is there for the user: what it is, and what its files are called."""
     return not repo.private or (user is not None and user.is_member(repo.owner))
+
+
+def may_read(user: User | None, repo: Repo) -> bool:
+    """Whether the user may have the contents of the repo's files."""
+    is_open = not (repo.private or repo.gated)
+    return is_open or (user is not None and user.is_member(repo.owner))
+
+
+def check_may_read(user: User | None, repo: Repo) -> None:
+    """Raises `GatedRepoError` where a repo that is to be seen is not to be read."""
+    if not may_read(user, repo):
+        raise GatedRepoError(
+            f"Access to model {repo.id} is restricted to the members of {repo.owner}.",
+            signed_in=user is not None,
+        )
+
+
+def check_writer(user: User | None) -> User:
+    """The user, if their token may write at all."""
+    if user is None:
+        raise UnauthorizedError("This needs an access token, and none was sent.")
+    if user.role != "write":
+        raise ForbiddenError(f"The token of {user.name!r} may read, and this needs one to write.")
+    return user
 
 
 def check_may_write(user: User | None, owner: str) -> User:
     """The user, if they may change the repos of `owner`."""
-    if user is None:
-        raise UnauthorizedError("This needs an access token: set HF_TOKEN, or pass token=.")
-    if user.role != "write":
-        raise ForbiddenError(f"The token of {user.name!r} may read, and this needs one to write.")
+    user = check_writer(user)
     if not user.is_member(owner):
         raise ForbiddenError(f"{user.name!r} is no member of {owner!r}, which this belongs to.")
     return user
@@ -104,6 +142,16 @@ class Signer:
             raise ForbiddenError("The signature of this address is wrong: ask for a new address.")
         if int(values["expires"]) < time.time():
             raise ForbiddenError("This address has expired: ask for a new one.")
+
+    def check_address(self, method: str, address: str) -> tuple[str, dict[str, str]]:
+        """The path and the query of a signed address that somebody has shown, checked."""
+        try:
+            parts = urlsplit(address)
+            query = dict(parse_qsl(parts.query))
+        except ValueError:
+            raise ForbiddenError("That is no address that this hub has signed.") from None
+        self.check(method, parts.path, query)
+        return parts.path, query
 
     def _of(self, method: str, path: str, query: Mapping[str, str]) -> str:
         text = "\n".join([method, path, urlencode(sorted(query.items()))])
@@ -156,10 +204,16 @@ def _user(file: Path, name: str, table: object) -> tuple[str, User]:
     role = values.pop("role", "read")
     names = isinstance(orgs, list) and all(isinstance(org, str) for org in orgs)
     if values or not names or not isinstance(token, str) or not token:
+        # What stands there is not shown: it may be the token, under a misspelt name.
         raise ConfigError(
-            f"{file}: [{name}] needs a token, and may have orgs (a list of names) and role; got "
-            f"{table!r}."
+            f"{file}: [{name}] needs a token (a text), and may have orgs (a list of names) and "
+            f"role, and nothing else.{_misspelt(values)}"
         )
+    check_token(token, f"{file}: the token of [{name}]")
     if role not in ("read", "write"):
         raise ConfigError(f"{file}: [{name}] has role {role!r}; it is 'read' or 'write'.")
     return token, User(name=name, orgs=tuple(orgs), role=role)
+
+
+def _misspelt(names: Iterable[str]) -> str:
+    return "".join(did_you_mean(name, ("token", "orgs", "role")) for name in names)

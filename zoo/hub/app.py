@@ -20,8 +20,10 @@ from zoo.hub.managing import Managing
 from zoo.hub.pulls import Pulls
 from zoo.hub.reading import Reading
 from zoo.hub.storage import Storage
-from zoo.hub.web import Hub, Limits, failure
+from zoo.hub.web import Hub, Limits, failure, is_host
 from zoo.hub.xet import Xet
+
+_MAX_ADDRESS = 8000  # bytes of path and query
 
 
 def create_app(
@@ -59,7 +61,7 @@ def create_app(
         ],
         middleware=[
             Middleware(FaultMiddleware, faults=faults or Faults()),
-            Middleware(_RouteOnRawPath),
+            Middleware(_Address),
         ],
         exception_handlers={
             HTTPException: _http_error,
@@ -70,16 +72,30 @@ def create_app(
     )
 
 
-class _RouteOnRawPath:
-    """Lets routes match the path before it is decoded: a branch `a/b` comes as `a%2Fb`."""
+class _Address:
+    """Refuses addresses that are none; routes match the path before it is decoded.
+
+    A branch `a/b` comes as `a%2Fb`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope = {**scope, "path": scope["raw_path"].decode("ascii")}
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path, query = scope["raw_path"], scope["query_string"]
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        answer: ASGIApp
+        if len(path) + len(query) > _MAX_ADDRESS:
+            answer = failure(414, f"The address is longer than {_MAX_ADDRESS} bytes.")
+        elif not (path + query).isascii() or not all(map(is_host, hosts)):
+            answer = failure(400, "The address, or the header Host, is none.")
+        else:
+            scope = {**scope, "path": path.decode("ascii")}
+            answer = self.app
+        await answer(scope, receive, send)
 
 
 async def _hub_error(request: Request, error: Exception) -> Response:
@@ -90,7 +106,7 @@ async def _hub_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"{error.detail}: {request.method} {request.url.path}"
+    message = f"{error.detail}: {request.method} {request.scope['path']}"
     return failure(error.status_code, message, headers=error.headers)
 
 

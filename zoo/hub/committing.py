@@ -7,16 +7,28 @@ import binascii
 import json
 from collections.abc import AsyncIterator
 
-import yaml
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from zoo.hub import views
-from zoo.hub.access import User, may_see
+from zoo.errors import ConfigError
+from zoo.front_matter import load_front_matter, split_front_matter
+from zoo.hub.access import User, may_read
 from zoo.hub.errors import BadRequestError, ContentError, LimitError
 from zoo.hub.objects import Blob, Change, Delete, Put, Repo, check_path, is_lfs
-from zoo.hub.web import Fields, Hub, base_url, flag, in_thread, param, pieces, read_json, route
+from zoo.hub.web import (
+    Fields,
+    Hub,
+    Own,
+    base_url,
+    failure,
+    flag,
+    in_thread,
+    param,
+    pieces,
+    read_json,
+    route,
+)
 
 
 class Committing:
@@ -28,27 +40,29 @@ class Committing:
 
     def routes(self) -> list[Route]:
         """Every address, and the client's calls that need it."""
-        repo = "/api/models/{org}/{name}"
+        repo, own = "/api/models/{org}/{name}", self.hub.repo_to_write
         return [
-            route("POST", "/api/validate-yaml", self.validate_yaml),  # every README.md
-            route("POST", repo + "/preupload/{revision}", self.preupload),  # every commit
-            route("POST", repo + "/commit/{revision}", self.commit),  # create_commit, hf upload
+            # every README.md
+            route("POST", "/api/validate-yaml", self.hub.user, self.validate_yaml),
+            route("POST", repo + "/preupload/{revision}", own, self.preupload),  # every commit
+            # create_commit, hf upload
+            route("POST", repo + "/commit/{revision}", own, self.commit),
         ]
 
-    async def validate_yaml(self, request: Request) -> Response:
+    async def validate_yaml(self, request: Request, _: User | None) -> Response:
         body = await read_json(request, self.hub)
         problem = await in_thread(_problem_of, body.get("content", str))
-        errors = [{"message": problem}] if problem else []
-        return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
+        if problem:
+            return failure(400, problem, errors=[{"message": problem}], warnings=[])
+        return JSONResponse({"errors": [], "warnings": []})
 
     # Before a commit
 
-    async def preupload(self, request: Request) -> Response:
+    async def preupload(self, request: Request, own: Own) -> Response:
         body = await read_json(request, self.hub)
-        return await in_thread(self._preupload, request, body)
+        return await in_thread(self._preupload, request, own[0], body)
 
-    def _preupload(self, request: Request, body: Fields) -> Response:
-        repo, _ = self.hub.repo_to_write(request)
+    def _preupload(self, request: Request, repo: Repo, body: Fields) -> Response:
         commit = self.storage.commit_at(repo, param(request, "revision"))
         answers = []
         for file in body.objects("files"):
@@ -73,14 +87,17 @@ class Committing:
 
     # The commit
 
-    async def commit(self, request: Request) -> Response:
-        repo, user = await in_thread(self.hub.repo_to_write, request)
+    async def commit(self, request: Request, own: Own) -> Response:
+        repo, user = own
         header, changes = Fields({}), list[Change]()
         async for key, value in self._lines(request):
             if key == "header":
                 header = value
                 continue
-            changes.append(await in_thread(self._change, repo, user, key, value))
+            change: Change | None = _deletion(key, value)
+            if change is None:
+                change = await in_thread(self._put, repo, user, key, value)
+            changes.append(change)
             if len(changes) > self.hub.limits.files:
                 raise LimitError(
                     f"One commit changes at most {self.hub.limits.files} files on this hub. "
@@ -106,14 +123,9 @@ class Committing:
         if rest.strip():
             yield _parse(bytes(rest))
 
-    def _change(self, repo: Repo, user: User, key: str, value: Fields) -> Change:
-        path = value.get("path", str)
-        if key == "deletedFolder":
-            return Delete(check_path(path.removesuffix("/")), folder=True)
-        check_path(path)
+    def _put(self, repo: Repo, user: User, key: str, value: Fields) -> Change:
+        path = check_path(value.get("path", str))
         match key:
-            case "deletedFile":
-                return Delete(path)
             case "file":
                 content = _decoded(value)
                 if len(content) > self.hub.limits.inline_file:
@@ -131,7 +143,7 @@ class Committing:
 
     def _lfs_object(self, repo: Repo, user: User, path: str, value: Fields) -> Blob:
         sha256 = value.sha256("oid")
-        blob = self.storage.content(repo.id, sha256, lambda other: may_see(user, other))
+        blob = self.storage.content(repo.id, sha256, lambda other: may_read(user, other))
         if blob is None:
             raise ContentError(
                 f"The content of {path!r} (sha256 {sha256}) has not come in for {repo.id!r}. "
@@ -175,6 +187,13 @@ def _parse(line: bytes) -> tuple[str, Fields]:
     return fields.get("key", str), Fields(fields.get("value", dict))
 
 
+def _deletion(key: str, value: Fields) -> Delete | None:
+    """What a line deletes; None where it adds something."""
+    if key == "deletedFolder":
+        return Delete(check_path(value.get("path", str).removesuffix("/")), folder=True)
+    return Delete(check_path(value.get("path", str))) if key == "deletedFile" else None
+
+
 def _decoded(value: Fields) -> bytes:
     content, encoding = value.get("content", str), value.get("encoding", str, "utf-8")
     if encoding == "utf-8":
@@ -189,10 +208,9 @@ def _decoded(value: Fields) -> bytes:
 
 def _problem_of(readme: str) -> str | None:
     """What is wrong with the front matter of a README.md."""
+    block, _ = split_front_matter(readme)
     try:
-        content = views.load_front_matter(readme)
-    except (yaml.YAMLError, RecursionError) as error:
-        return f"The front matter is no YAML: {error}"
-    return (
-        None if isinstance(content, dict) else "The front matter is no mapping of names to values."
-    )
+        load_front_matter(block, "texts")
+    except ConfigError as error:
+        return str(error)
+    return None

@@ -22,6 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    false,
+    inspect,
 )
 from sqlalchemy.exc import OperationalError
 
@@ -70,6 +72,7 @@ pulls = Table(
     Column("author", String, nullable=False),
     Column("created", String, nullable=False),
     Column("merged", Boolean, nullable=False),
+    Column("closed", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("repo", "number"),
 )
 commits = Table(
@@ -134,6 +137,7 @@ class Database:
         weakref.finalize(self, self._engine.dispose)
         with self.write() as connection:
             metadata.create_all(connection)
+            _add_closed(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -151,6 +155,12 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _add_closed(connection: Connection) -> None:
+    """Give the table of a hub that was made before pull requests could be closed its column."""
+    if "closed" not in {column["name"] for column in inspect(connection).get_columns("pulls")}:
+        connection.exec_driver_sql("ALTER TABLE pulls ADD COLUMN closed BOOLEAN NOT NULL DEFAULT 0")
 
 
 def _set_up(connection: sqlite3.Connection, _: Any) -> None:

@@ -2,6 +2,8 @@
 
 The client asks for the addresses of the contents that it is about to commit, sends each content,
 and has it verified. Nothing it sends is of use before its sha256 and size are the announced ones.
+Whether a content is here is told to those who may read it, or have sent it, and to nobody else: all
+others send all of it.
 """
 
 from __future__ import annotations
@@ -9,21 +11,41 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from zoo.hub.access import may_see
+from zoo.hub.access import User, may_read
 from zoo.hub.blobs import CHUNK, full_disk_is_an_error
 from zoo.hub.errors import BadRequestError, ContentError
 from zoo.hub.objects import Repo
 from zoo.hub.views import JsonDict
-from zoo.hub.web import Fields, Hub, base_url, in_thread, param, pieces, read_json, route
+from zoo.hub.web import Fields, Hub, Own, base_url, in_thread, param, pieces, read_json, route
 
-PART = 64 << 20  # bytes; what is larger comes in parts of this size
+PART = 64 << 20  # bytes; what is larger comes in parts of this size, or of larger ones
+MAX_PARTS = 10_000  # that one answer gives the addresses of
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What an address is signed for.
+
+    Attributes:
+        repo: that the content is for.
+        oid, size: the content's sha256, and its size in bytes.
+        step: the size of its parts.
+        parts: the file that they are put together in.
+    """
+
+    repo: Repo
+    oid: str
+    size: int
+    step: int
+    parts: Path
 
 
 class Lfs:
@@ -34,88 +56,92 @@ class Lfs:
         self.storage = hub.storage
 
     def routes(self) -> list[Route]:
+        batch = "/{org}/{name}.git/info/lfs/objects/batch"
         upload = "/api/lfs/{org}/{name}/{oid}"
         return [
-            route("POST", "/{org}/{name}.git/info/lfs/objects/batch", self.batch),
-            route("PUT", upload, self.upload),
-            route("PUT", upload + "/parts/{part}", self.upload_part),
-            route("POST", upload + "/complete", self.complete),
-            route("POST", upload + "/verify", self.verify),
+            route("POST", batch, self.hub.repo_to_write, self.batch),
+            route("PUT", upload, self.signed, self.upload),
+            route("PUT", upload + "/parts/{part}", self.signed, self.upload_part),
+            route("POST", upload + "/complete", self.signed, self.complete),
+            route("POST", upload + "/verify", self.signed, self.verify),
         ]
 
     # Addresses
 
-    async def batch(self, request: Request) -> Response:
+    async def batch(self, request: Request, own: Own) -> Response:
         body = await read_json(request, self.hub)
-        return await in_thread(self._batch, request, body)
+        return await in_thread(self._batch, request, *own, body)
 
-    def _batch(self, request: Request, body: Fields) -> Response:
-        repo, user = self.hub.repo_to_write(request)
+    def _batch(self, request: Request, repo: Repo, user: User, body: Fields) -> Response:
         if body.get("operation", str) != "upload":
             raise BadRequestError("This hub serves LFS for uploads only; download by /resolve/.")
         transfers = body.get("transfers", list, ["basic"])
-        objects, transfer = [], "basic"
-        for wanted in body.objects("objects"):
+        objects, transfer, all_wanted = [], "basic", body.objects("objects")
+        for wanted in all_wanted:
             oid, size = wanted.sha256("oid"), wanted.size("size")
             line: JsonDict = {"oid": oid, "size": size}
-            blob = self.storage.content(repo.id, oid, lambda other: may_see(user, other))
+            blob = self.storage.content(repo.id, oid, lambda other: may_read(user, other))
             if blob:
-                self.storage.received(repo.id, oid)  # so that no gc takes it before the commit
+                self.storage.spare(repo.id, oid)  # so that no gc takes it before the commit
             elif size > self.hub.limits.file:
                 limit = f"This hub takes files of up to {self.hub.limits.file} bytes."
                 line["error"] = {"code": 413, "message": limit}
             else:
-                in_parts = "multipart" in transfers and size > PART
-                transfer = "multipart" if in_parts else transfer
-                line |= {"authenticated": True, "actions": self._actions(request, line, in_parts)}
+                step = size or 1  # bytes of one request
+                if "multipart" in transfers and size > PART:
+                    transfer = "multipart"
+                    step = max(PART, -(-size // max(1, MAX_PARTS // len(all_wanted))))
+                line |= {"authenticated": True, "actions": self._actions(request, repo, line, step)}
             objects.append(line)
         return JSONResponse({"transfer": transfer, "objects": objects}, media_type=_MEDIA_TYPE)
 
-    def _actions(self, request: Request, line: JsonDict, in_parts: bool) -> JsonDict:
+    def _actions(self, request: Request, repo: Repo, line: JsonDict, step: int) -> JsonDict:
         oid, size = line["oid"], line["size"]
-        repo = f"{param(request, 'org')}/{param(request, 'name')}"
 
         def signed(method: str, suffix: str, **query: object) -> str:
-            path = f"/api/lfs/{repo}/{oid}{suffix}"
+            path = f"/api/lfs/{repo.id}/{oid}{suffix}"
             return base_url(request) + self.hub.signer.sign(method, path, size=size, **query)
 
         verify = {"href": signed("POST", "/verify")}
-        if not in_parts:
+        if step >= size:
             return {"upload": {"href": signed("PUT", "")}, "verify": verify}
-        name = uuid.uuid4().hex
+        parts = {"upload": uuid.uuid4().hex, "step": step}
         header = {
-            f"{n:05}": signed("PUT", f"/parts/{n}", upload=name)
-            for n in range(1, -(-size // PART) + 1)
+            f"{n:05}": signed("PUT", f"/parts/{n}", **parts) for n in range(1, -(-size // step) + 1)
         }
-        href = signed("POST", "/complete", upload=name)
-        upload = {"href": href, "header": {"chunk_size": str(PART), **header}}
+        href = signed("POST", "/complete", **parts)
+        upload = {"href": href, "header": {"chunk_size": str(step), **header}}
         return {"upload": upload, "verify": verify}
 
-    def _signed(self, request: Request) -> tuple[Repo, str, int]:
-        """What an address was signed for: the repo, and the content's sha256 and size."""
+    def signed(self, request: Request) -> Announced:
+        """What the address was signed for. Raises `ForbiddenError`."""
         query = request.query_params
-        self.hub.signer.check(request.method, request.url.path, query)
+        self.hub.signer.check(request.method, request.scope["path"], query)
         repo = self.storage.repo(f"{param(request, 'org')}/{param(request, 'name')}")
-        return repo, param(request, "oid"), int(query["size"])
+        return Announced(
+            repo=repo,
+            oid=param(request, "oid"),
+            size=int(query["size"]),
+            step=int(query.get("step", "1")),
+            parts=self.storage.blobs.incoming / f"{query.get('upload')}.parts",
+        )
 
     # Contents
 
-    async def upload(self, request: Request) -> Response:
-        repo, oid, size = await in_thread(self._signed, request)
+    async def upload(self, request: Request, wanted: Announced) -> Response:
         with self.storage.blobs.receive() as content:
-            async for piece in pieces(request, size, "The content"):
+            async for piece in pieces(request, wanted.size, "The content"):
                 await in_thread(content.write, piece)
-            content.check(oid, size)
+            content.check(wanted.oid, wanted.size)
             await in_thread(self.storage.blobs.keep, content)
-        await in_thread(self.storage.received, repo.id, oid)
+        await in_thread(self.storage.received, wanted.repo.id, wanted.oid)
         return Response()
 
-    async def upload_part(self, request: Request) -> Response:
+    async def upload_part(self, request: Request, wanted: Announced) -> Response:
         """Write a part at its place in a file that the parts share; again, if it comes again."""
-        _, _, size = await in_thread(self._signed, request)
-        start = (int(param(request, "part")) - 1) * PART
-        length, sha1, end = min(PART, size - start), hashlib.sha1(), start
-        descriptor = await in_thread(self._open_parts, request)
+        start = (int(param(request, "part")) - 1) * wanted.step
+        length, sha1, end = min(wanted.step, wanted.size - start), hashlib.sha1(), start
+        descriptor = await in_thread(_open_parts, wanted.parts)
         try:
             async for piece in pieces(request, length, "The part"):
                 sha1.update(piece)
@@ -126,50 +152,50 @@ class Lfs:
             raise ContentError(f"The part has {end - start} bytes instead of {length}.")
         return Response(headers={"ETag": f'"{sha1.hexdigest()}"'})
 
-    def _parts_file(self, request: Request) -> Path:
-        return self.storage.blobs.incoming / f"{request.query_params['upload']}.parts"
-
-    def _open_parts(self, request: Request) -> int:
-        file = self._parts_file(request)
-        with full_disk_is_an_error():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-
-    async def complete(self, request: Request) -> Response:
+    async def complete(self, request: Request, wanted: Announced) -> Response:
         body = await read_json(request, self.hub)
-        return await in_thread(self._complete, request, body)
+        return await in_thread(self._complete, wanted, body)
 
-    def _complete(self, request: Request, body: Fields) -> Response:
-        repo, oid, size = self._signed(request)
-        file = self._parts_file(request)
+    def _complete(self, wanted: Announced, body: Fields) -> Response:
+        expected, count = (wanted.oid, wanted.size), -(-wanted.size // wanted.step)
         try:
-            found, received = _sha256(file), file.stat().st_size
+            found = _sha256(wanted.parts), wanted.parts.stat().st_size
         except FileNotFoundError:
             # The answer to the first completion may have been lost on its way.
-            if self.storage.blobs.size(oid) != size:
-                raise ContentError("None of the parts has come in.") from None
-        else:
-            if (found, received) != (oid, size) or len(body.objects("parts")) != -(-size // PART):
-                file.unlink(missing_ok=True)
-                raise ContentError(
-                    f"The parts are {received} bytes with sha256 {found}; expected {size} bytes "
-                    f"with sha256 {oid}. They were thrown away: send the file again."
-                )
-            self.storage.blobs.adopt(file, oid)
-        self.storage.received(repo.id, oid)
+            self._check_came_in(wanted)
+            return JSONResponse({"success": True})
+        if found != expected or len(body.objects("parts", MAX_PARTS)) != count:
+            wanted.parts.unlink(missing_ok=True)
+            raise ContentError(
+                f"The parts are {found[1]} bytes with sha256 {found[0]}; expected {wanted.size} "
+                f"bytes with sha256 {wanted.oid}. They were thrown away: send the file again."
+            )
+        self.storage.blobs.adopt(wanted.parts, wanted.oid)
+        self.storage.received(wanted.repo.id, wanted.oid)
         return JSONResponse({"success": True})
 
-    async def verify(self, request: Request) -> Response:
+    async def verify(self, request: Request, wanted: Announced) -> Response:
         body = await read_json(request, self.hub)
-        return await in_thread(self._verify, request, body)
+        return await in_thread(self._verify, wanted, body)
 
-    def _verify(self, request: Request, body: Fields) -> Response:
-        _, oid, size = self._signed(request)
-        if (body.sha256("oid"), body.size("size")) != (oid, size):
+    def _verify(self, wanted: Announced, body: Fields) -> Response:
+        if (body.sha256("oid"), body.size("size")) != (wanted.oid, wanted.size):
             raise BadRequestError("This address verifies another content.")
-        if self.storage.blobs.size(oid) != size:
-            raise ContentError(f"The content with sha256 {oid} has not come in: send it again.")
-        return JSONResponse({"oid": oid, "size": size})
+        self._check_came_in(wanted)
+        return JSONResponse({"oid": wanted.oid, "size": wanted.size})
+
+    def _check_came_in(self, wanted: Announced) -> None:
+        """Raises `ContentError` where it did not come for this repo, whether it is here or not."""
+        if not self.storage.came_in(wanted.repo.id, wanted.oid, wanted.size):
+            raise ContentError(
+                f"The content with sha256 {wanted.oid} has not come in: send it again."
+            )
+
+
+def _open_parts(file: Path) -> int:
+    with full_disk_is_an_error():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def _write_at(descriptor: int, piece: bytes, offset: int) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from itertools import islice
 
 from zoo.errors import did_you_mean
 from zoo.hub.errors import InvalidNameError, MissingEntryError, TakenError
@@ -17,6 +17,8 @@ _REF = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)*", re.ASCII)
 _CONTROL_OR_BACKSLASH = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_REF = 200  # characters
 _MAX_PATH = 1000  # bytes
+_MAX_DEPTH = 50  # folders in each other; what is done for every folder of a path stays little
+_MAX_NEAR = 1000  # names that are looked through for what somebody may have meant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +52,26 @@ class Blob:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commit:
-    """One state of a repo: all its files by path, and where it came from. `date` is ISO 8601."""
+class LogEntry:
+    """Where one state of a repo came from. `date` is ISO 8601."""
 
     id: str
     parent: str | None
     message: str
     author: str
     date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit(LogEntry):
+    """One state of a repo: all its files by path, and where it came from."""
+
     files: Mapping[str, Blob]
 
     def file(self, path: str) -> Blob:
         """The file at `path`. Raises `MissingEntryError`."""
         if path not in self.files:
-            near = did_you_mean(path, self.files)
+            near = near_names(path, self.files)
             raise MissingEntryError(f"No {path!r} in commit {self.id}.{near}", self.id)
         return self.files[path]
 
@@ -107,7 +115,12 @@ class Pull:
     title: str
     author: str
     created: str
-    merged: bool
+    merged: bool = False
+    closed: bool = False
+
+    @property
+    def status(self) -> str:
+        return "merged" if self.merged else "closed" if self.closed else "open"
 
     @property
     def revision(self) -> str:
@@ -141,22 +154,48 @@ def changed(files: Mapping[str, Blob], changes: Iterable[Change], head: str) -> 
         MissingEntryError: something to delete is not there.
         InvalidNameError: a path would be a file and a folder at once.
     """
+    changes = list(changes)
     result = dict(files)
+    # A folder that goes is not looked for among all the files, of which there may be as many.
+    going = {change.path for change in changes if isinstance(change, Delete) and change.folder}
+    inside: dict[str, set[str]] = {folder: set() for folder in going}
+
+    def put(path: str) -> None:
+        for folder in going and going.intersection(folders_of(path)):
+            inside[folder].add(path)
+
+    for path in result:
+        put(path)
     for change in changes:
         if isinstance(change, Put):
             result[change.path] = change.blob
+            put(change.path)
             continue
-        gone = [path for path in result if path == change.path and not change.folder]
-        gone += [path for path in result if path.startswith(f"{change.path}/") and change.folder]
-        if not gone:
+        gone = {change.path}
+        if change.folder:
+            gone, inside[change.path] = inside[change.path], set()
+        if not gone & result.keys():
             raise MissingEntryError(f"No {change.path!r} to delete in commit {head}.", head)
         for path in gone:
-            del result[path]
+            result.pop(path, None)
     for path in result:
-        for folder in map(str, PurePosixPath(path).parents):
+        for folder in folders_of(path):
             if folder in result:
                 raise InvalidNameError(f"{folder!r} cannot be a file and the folder of {path!r}.")
     return result
+
+
+def folders_of(path: str) -> Iterator[str]:
+    """The folders that a path lies in, the innermost first, without the root."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
+def near_names(name: str, names: Iterable[str]) -> str:
+    """What `did_you_mean` says of some of the names, in little time however many there are."""
+    short = (other for other in names if len(other) <= _MAX_REF)
+    return did_you_mean(name[:_MAX_REF], islice(short, _MAX_NEAR))
 
 
 def is_lfs(path: str, size: int) -> bool:
@@ -194,17 +233,19 @@ def check_path(path: str) -> str:
     """`path` itself, if it is a plain relative path inside a repo.
 
     Raises:
-        InvalidNameError: an empty, absolute or very long path, one with an empty, `.` or `..`
-            part, or one with a backslash or a control character.
+        InvalidNameError: an empty, absolute, very long or very deep path, one with an empty, `.`
+            or `..` part, or one with a backslash or a control character.
     """
     if (
         _CONTROL_OR_BACKSLASH.search(path)
         or {"", ".", ".."} & set(path.split("/"))
+        or path.count("/") > _MAX_DEPTH
         or len(path.encode("utf-8", "surrogatepass")) > _MAX_PATH
     ):
         raise InvalidNameError(
             f"{path[:_MAX_PATH]!r} is no path inside a repo; expected 'folder/file' of at most "
-            f"{_MAX_PATH} bytes, with no '.', '..', empty part, backslash or control character."
+            f"{_MAX_PATH} bytes and {_MAX_DEPTH} folders, with no '.', '..', empty part, backslash "
+            "or control character."
         )
     return path
 

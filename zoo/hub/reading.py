@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from urllib.parse import parse_qs, quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from zoo.errors import ConfigError
+from zoo.front_matter import load_front_matter, split_front_matter
 from zoo.hub import views
-from zoo.hub.access import EVERY_ORG, may_see
-from zoo.hub.errors import (
-    BadRequestError,
-    GatedRepoError,
-    MissingRepoError,
-    UnauthorizedError,
-)
+from zoo.hub.access import User, may_see
+from zoo.hub.errors import BadRequestError, LimitError, MissingRepoError, UnauthorizedError
 from zoo.hub.objects import Commit, Repo, check_path
 from zoo.hub.web import (
     Hub,
@@ -33,6 +32,7 @@ from zoo.hub.web import (
 PAGE = 1000  # entries of a listing
 LOG_PAGE = 50  # commits
 MAX_FORM = 1_000_000  # bytes
+MAX_PATHS = 10_000  # that one request asks about
 _SORT_KEYS = {
     "created_at": "createdAt",
     "createdAt": "createdAt",
@@ -55,45 +55,50 @@ class Reading:
 
     def routes(self) -> list[Route]:
         """Every address, and the client's calls that need it."""
-        repo = "/api/models/{org}/{name}"
+        repo, user, seen = "/api/models/{org}/{name}", self.hub.user, self.hub.repo
         return [
-            route("GET", "/api/agent-harnesses", self.agent_harnesses),  # a process's first call
-            route("GET", "/api/whoami-v2", self.whoami),  # whoami, hf auth whoami
-            route("GET", "/api/models", self.list_models),
-            route("GET", "/api/models/{name}", self.unknown_repo),
-            route("GET", repo, self.model),  # model_info, repo_exists, snapshot_download
-            route("GET", repo + "/revision/{revision}", self.model),
-            route("GET", repo + "/refs", self.refs),  # list_repo_refs
-            route("GET", repo + "/commits/{revision}", self.commits),  # list_repo_commits
-            route("GET", repo + "/tree/{revision}", self.tree),  # list_repo_tree
-            route("GET", repo + "/tree/{revision}/{path:path}", self.tree),
-            route("POST", repo + "/paths-info/{revision}", self.paths_info),  # get_paths_info
-            route("GET", "/{org}/{name}/resolve/{revision}/{path:path}", self.resolve),
-            route("GET", "/{name}/resolve/{revision}/{path:path}", self.unknown_repo),
+            # a process's first call
+            route("GET", "/api/agent-harnesses", self.hub.anybody, self.agent_harnesses),
+            route("GET", "/api/whoami-v2", user, self.whoami),  # whoami, hf auth whoami
+            route("GET", "/api/models", user, self.list_models),
+            route("GET", "/api/models/{name}", user, self.unknown_repo),
+            route("GET", repo, seen, self.model),  # model_info, repo_exists, snapshot_download
+            route("GET", repo + "/revision/{revision}", seen, self.model),
+            route("GET", repo + "/refs", seen, self.refs),  # list_repo_refs
+            route("GET", repo + "/commits/{revision}", seen, self.commits),  # list_repo_commits
+            route("GET", repo + "/tree/{revision}", seen, self.tree),  # list_repo_tree
+            route("GET", repo + "/tree/{revision}/{path:path}", seen, self.tree),
+            route("POST", repo + "/paths-info/{revision}", seen, self.paths_info),  # get_paths_info
+            route(
+                "GET",
+                "/{org}/{name}/resolve/{revision}/{path:path}",
+                self.hub.repo_to_read,
+                self.resolve,
+            ),
+            route("GET", "/{name}/resolve/{revision}/{path:path}", user, self.unknown_repo),
         ]
 
     # About the caller
 
-    def agent_harnesses(self, request: Request) -> Response:
+    def agent_harnesses(self, request: Request, _: None) -> Response:
         return JSONResponse({"standardEnvVars": [], "harnesses": {}})
 
-    def whoami(self, request: Request) -> Response:
-        user = self.hub.user(request)
+    def whoami(self, request: Request, user: User | None) -> Response:
         if user is None:
             raise UnauthorizedError("This address needs an access token.")
         token = {"displayName": f"{user.name}'s token", "role": user.role}
-        orgs = [{"type": "org", "name": org} for org in user.orgs if org != EVERY_ORG]
+        orgs = [{"type": "org", "name": org} for org in user.orgs]
         return JSONResponse(
             {"type": "user", "name": user.name, "orgs": orgs, "auth": {"accessToken": token}}
         )
 
     # Repos
 
-    def unknown_repo(self, request: Request) -> Response:
+    def unknown_repo(self, request: Request, _: User | None) -> Response:
         raise MissingRepoError(param(request, "name"))
 
-    def list_models(self, request: Request) -> Response:
-        user, query = self.hub.user(request), request.query_params
+    def list_models(self, request: Request, user: User | None) -> Response:
+        query = request.query_params
         wanted = {tag for value in query.getlist("filter") for tag in value.split(",")}
         wanted.update(query.getlist("pipeline_tag"))
         repos = [
@@ -108,8 +113,7 @@ class Reading:
         page, cursor = page_of(request, _sorted(request, found), PAGE)
         return linked(request, page, request.url.path, cursor)
 
-    def model(self, request: Request) -> Response:
-        repo = self.hub.repo(request)
+    def model(self, request: Request, repo: Repo) -> Response:
         blobs = flag(request.query_params.get("blobs"))
         return JSONResponse(self._view(repo, self._commit(request, repo), blobs=blobs))
 
@@ -119,16 +123,13 @@ class Reading:
 
     def _view(self, repo: Repo, commit: Commit, *, blobs: bool = False) -> views.JsonDict:
         readme = commit.files.get("README.md")
-        if readme is None or readme.lfs:
-            return views.model(repo, commit, b"", blobs=blobs)
-        content = self.storage.blob_path(readme).read_bytes()
-        return views.model(repo, commit, content, blobs=blobs)
+        card = _front_matter(self.storage.blob_path(readme)) if readme and not readme.lfs else {}
+        return views.model(repo, commit, card, blobs=blobs)
 
-    def refs(self, request: Request) -> Response:
-        return JSONResponse(views.refs(self.hub.repo(request)))
+    def refs(self, request: Request, repo: Repo) -> Response:
+        return JSONResponse(views.refs(repo))
 
-    def commits(self, request: Request) -> Response:
-        repo = self.hub.repo(request)
+    def commits(self, request: Request, repo: Repo) -> Response:
         log = self.storage.history(repo, self._commit(request, repo))
         page = [views.commit_line(commit) for commit in islice(log, LOG_PAGE)]
         older = next(log, None)
@@ -137,36 +138,35 @@ class Reading:
 
     # Files
 
-    def tree(self, request: Request) -> Response:
-        repo = self.hub.repo(request)
+    def tree(self, request: Request, repo: Repo) -> Response:
         commit = self._commit(request, repo)
         folder = check_path(param(request, "path")) if "path" in request.path_params else ""
         query = request.query_params
         entries = views.tree(commit, folder, recursive=flag(query.get("recursive")))
         page, cursor = page_of(request, entries, PAGE)
         if flag(query.get("expand")):
-            views.add_last_commits(page, self.storage.history(repo, commit))
+            views.add_last_commits(page, self.storage.states(repo, commit))
         # The next page is of this very commit, wherever a branch has moved by then.
         here = f"/api/models/{repo.id}/tree/{commit.id}/{quote(folder)}".rstrip("/")
         return linked(request, page, here, cursor)
 
-    async def paths_info(self, request: Request) -> Response:
+    async def paths_info(self, request: Request, repo: Repo) -> Response:
         body = await read_body(request, MAX_FORM)
-        form = parse_qs(body.decode("ascii", "replace"))
-        return await in_thread(self._paths_info, request, form)
+        try:
+            form = parse_qs(body.decode("ascii", "replace"), max_num_fields=MAX_PATHS)
+        except ValueError:
+            raise LimitError(f"This hub tells of up to {MAX_PATHS} paths at once.") from None
+        return await in_thread(self._paths_info, request, repo, form)
 
-    def _paths_info(self, request: Request, form: Mapping[str, list[str]]) -> Response:
-        repo = self.hub.repo(request)
+    def _paths_info(self, request: Request, repo: Repo, form: Mapping[str, list[str]]) -> Response:
         commit = self._commit(request, repo)
         entries = views.paths(commit, map(check_path, form.get("paths", [])))
         if flag(form.get("expand", [""])[0]):
-            views.add_last_commits(entries, self.storage.history(repo, commit))
+            views.add_last_commits(entries, self.storage.states(repo, commit))
         return JSONResponse(entries)
 
-    def resolve(self, request: Request) -> Response:
-        repo = self.hub.repo(request)
+    def resolve(self, request: Request, repo: Repo) -> Response:
         path = check_path(param(request, "path"))
-        self._check_gate(request, repo)
         commit = self._commit(request, repo)
         origin = {"X-Repo-Commit": commit.id}
         if commit.id != param(request, "revision"):
@@ -180,13 +180,15 @@ class Reading:
         file = self.storage.blob_path(blob)
         return FileResponse(file, media_type="application/octet-stream", headers=headers)
 
-    def _check_gate(self, request: Request, repo: Repo) -> None:
-        user = self.hub.user(request)
-        if repo.gated and not (user and user.is_member(repo.owner)):
-            raise GatedRepoError(
-                f"Access to model {repo.id} is restricted to the members of {repo.owner}.",
-                signed_in=user is not None,
-            )
+
+@lru_cache(maxsize=1000)
+def _front_matter(content: Path) -> views.JsonDict:
+    """What a README.md says to programs, every scalar as a text; nothing where it is broken."""
+    block, _ = split_front_matter(content.read_text("utf-8", "replace"))
+    try:
+        return load_front_matter(block, "texts")
+    except ConfigError:  # the hub serves a repo whose card is broken, too
+        return {}
 
 
 def _sorted(request: Request, models: list[views.JsonDict]) -> list[views.JsonDict]:

@@ -11,13 +11,21 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from zoo.errors import did_you_mean
 from zoo.hub import database as db
 from zoo.hub.errors import MissingRepoError, MissingRevisionError, TakenError
-from zoo.hub.objects import Blob, Commit, Pull, Repo, check_repo_id, is_repo_id
+from zoo.hub.objects import (
+    Blob,
+    Commit,
+    LogEntry,
+    Pull,
+    Repo,
+    check_repo_id,
+    is_repo_id,
+    near_names,
+)
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 
@@ -71,27 +79,30 @@ def set_ref(connection: Connection, row: Row[Any], kind: str, name: str, commit_
 
 
 def no_revision(repo: Repo, revision: str, names: Mapping[str, str]) -> MissingRevisionError:
-    near = did_you_mean(revision[:100], names)
+    near = near_names(revision, names)
     return MissingRevisionError(f"No revision {revision[:100]!r} in repository {repo.id!r}.{near}")
 
 
 def commit_at(connection: Connection, repo: Repo, revision: str) -> Commit:
     commit_id = repo.names.get(revision, revision)
     key = repo_row(connection, repo.id).key
-    where = (db.commits.c.repo == key, db.commits.c.id == commit_id)
-    found = (
-        _COMMIT_ID.fullmatch(commit_id)
-        and connection.execute(select(db.commits).where(*where)).one_or_none()
-    )
-    if not found:
+    found = log_entry(connection, key, commit_id) if _COMMIT_ID.fullmatch(commit_id) else None
+    if found is None:
         raise no_revision(repo, revision, repo.names)
-    return Commit(
+    return Commit(**asdict(found), files=read_files(connection, key, commit_id))
+
+
+def log_entry(connection: Connection, repo_key: int, commit_id: str) -> LogEntry | None:
+    where = (db.commits.c.repo == repo_key, db.commits.c.id == commit_id)
+    found = connection.execute(select(db.commits).where(*where)).one_or_none()
+    if found is None:
+        return None
+    return LogEntry(
         id=found.id,
         parent=found.parent,
         message=found.message,
         author=found.author,
         date=found.date,
-        files=read_files(connection, key, commit_id),
     )
 
 
@@ -146,7 +157,7 @@ def open_pull(
     """Give the next pull request its number and its newest commit; its name as a revision."""
     of_repo = db.pulls.c.repo == row.key
     number = 1 + (connection.scalar(select(func.max(db.pulls.c.number)).where(of_repo)) or 0)
-    pull = Pull(number=number, title=title, author=author, created=now(), merged=False)
+    pull = Pull(number=number, title=title, author=author, created=now())
     connection.execute(insert(db.pulls).values(repo=row.key, **asdict(pull)))
     set_ref(connection, row, "pull", pull.revision, commit_id)
     return pull.revision
@@ -158,10 +169,27 @@ def read_pull(connection: Connection, repo: Repo, number: int) -> Pull:
     found = connection.execute(select(db.pulls).where(*where)).one_or_none()
     if found is None:
         raise no_revision(repo, f"refs/pr/{number}", repo.pulls)
+    return _pull(found)
+
+
+def set_pull(connection: Connection, row: Row[Any], number: int, **values: bool) -> None:
+    where = (db.pulls.c.repo == row.key, db.pulls.c.number == number)
+    connection.execute(update(db.pulls).where(*where).values(**values))
+
+
+def read_pulls(connection: Connection, repo: Repo) -> list[Pull]:
+    """Every pull request of a repo, the newest first."""
+    of_repo = db.pulls.c.repo == repo_row(connection, repo.id).key
+    found = connection.execute(select(db.pulls).where(of_repo).order_by(db.pulls.c.number.desc()))
+    return [_pull(row) for row in found]
+
+
+def _pull(row: Row[Any]) -> Pull:
     return Pull(
-        number=found.number,
-        title=found.title,
-        author=found.author,
-        created=found.created,
-        merged=found.merged,
+        number=row.number,
+        title=row.title,
+        author=row.author,
+        created=row.created,
+        merged=row.merged,
+        closed=row.closed,
     )

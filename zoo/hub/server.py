@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from zoo.errors import NotFoundError
 from zoo.hub.access import User
 from zoo.hub.app import create_app
+from zoo.hub.connections import protocol
 from zoo.hub.faults import Faults
 from zoo.hub.storage import Storage
 from zoo.hub.web import Limits
@@ -51,13 +52,18 @@ class HubServer:
         self.faults = faults or Faults()
         self.requests: list[ReceivedRequest] = []
         self.url = ""
+        self._limits = limits or Limits()
         self._app = create_app(
-            storage, tokens=tokens, faults=self.faults, limits=limits, members_only=members_only
+            storage,
+            tokens=tokens,
+            faults=self.faults,
+            limits=self._limits,
+            members_only=members_only,
         )
 
     def __enter__(self) -> Self:
         listener, self.url = _listen("127.0.0.1", 0)  # takes connections from here on
-        self._server = uvicorn.Server(_config(self._record, log=False))
+        self._server = uvicorn.Server(_config(self._record, self._limits, log=False))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="zoo-hub", daemon=True
         )
@@ -96,11 +102,12 @@ def serve(
     Raises:
         NotFoundError: no such host here, or the port is in use.
     """
+    limits = limits or Limits()
     app = create_app(storage, tokens=tokens, limits=limits, members_only=members_only)
     listener, url = _listen(host, port)
     ready(url)
     try:
-        uvicorn.Server(_config(app, log=True)).run(sockets=[listener])
+        uvicorn.Server(_config(app, limits, log=True)).run(sockets=[listener])
     except KeyboardInterrupt:
         pass  # which is how one ends it
     finally:
@@ -117,11 +124,11 @@ def _listen(host: str, port: int) -> tuple[socket.socket, str]:
     return listener, f"http://{name}:{listener.getsockname()[1]}"
 
 
-def _config(app: ASGIApp, *, log: bool) -> uvicorn.Config:
+def _config(app: ASGIApp, limits: Limits, *, log: bool) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http="h11",
+        http=protocol(limits.patience),
         ws="none",
         lifespan="off",
         loop="asyncio",

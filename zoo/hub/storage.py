@@ -30,6 +30,7 @@ from zoo.hub.objects import (
     Blob,
     Change,
     Commit,
+    LogEntry,
     Pull,
     Put,
     Repo,
@@ -95,12 +96,19 @@ class Storage:
         with self._db.read() as connection:
             return records.commit_at(connection, repo, revision)
 
-    def history(self, repo: Repo, commit: Commit) -> Iterator[Commit]:
+    def history(self, repo: Repo, commit: LogEntry) -> Iterator[LogEntry]:
         """`commit` and its ancestors, newest first."""
-        yield commit
-        while commit.parent:
-            commit = self.commit_at(repo, commit.parent)
-            yield commit
+        entry: LogEntry | None = commit
+        while entry:
+            yield entry
+            parent = entry.parent or ""
+            with self._db.read() as connection:
+                key = records.repo_row(connection, repo.id).key
+                entry = records.log_entry(connection, key, parent)
+
+    def states(self, repo: Repo, commit: LogEntry) -> Iterator[Commit]:
+        """What `history` gives, with the files of each commit."""
+        return (self.commit_at(repo, entry.id) for entry in self.history(repo, commit))
 
     def blob_path(self, blob: Blob) -> Path:
         """The file that holds the content."""
@@ -109,7 +117,7 @@ class Storage:
     # Contents
 
     def received(self, repo_id: str, sha256: str) -> None:
-        """Note that a stored content came in for a repo: `content` finds it, and gc spares it."""
+        """Note that all bytes of a stored content came in for a repo, which may name it now."""
         with self._db.write() as connection:
             values = {"repo": records.repo_row(connection, repo_id).key, "sha256": sha256}
             now = {"received": int(time.time())}
@@ -118,25 +126,37 @@ class Storage:
                 statement.on_conflict_do_update(index_elements=["repo", "sha256"], set_=now)
             )
 
-    def content(self, repo_id: str, sha256: str, may_see: Callable[[Repo], bool]) -> Blob | None:
-        """The LFS object with this sha256, if it came in for this repo or is in one to be seen.
+    def came_in(self, repo_id: str, sha256: str, size: int) -> bool:
+        """Whether all bytes of a content of this size came in for a repo."""
+        with self._db.read() as connection:
+            own = db.uploads.c.repo == records.repo_row(connection, repo_id).key
+            came = select(db.uploads.c.received).where(own, db.uploads.c.sha256 == sha256)
+            found = connection.execute(came).one_or_none()
+        return found is not None and self.blobs.size(sha256) == size
 
-        To know a hash is not to have the content: that of a private repo is not handed out.
+    def spare(self, repo_id: str, sha256: str) -> None:
+        """Keep a content that came in for a repo from gc for a while longer."""
+        with self._db.write() as connection:
+            own = db.uploads.c.repo == records.repo_row(connection, repo_id).key
+            where = (own, db.uploads.c.sha256 == sha256)
+            connection.execute(update(db.uploads).where(*where).values(received=int(time.time())))
+
+    def content(self, repo_id: str, sha256: str, may_read: Callable[[Repo], bool]) -> Blob | None:
+        """The LFS object with this sha256, if it came in for this repo or is in one to be read.
+
+        To know a hash is not to have the content: that of a private or gated repo is not handed
+        out, nor is it told that it is here.
         """
         size = self.blobs.size(sha256)
         if size is None:
             return None
-        came = select(db.uploads.c.repo).where(db.uploads.c.sha256 == sha256)
+        if self.came_in(repo_id, sha256, size):
+            return Blob.of_lfs(sha256, size)
         used = select(db.commits.c.repo).join(db.files).where(db.files.c.sha256 == sha256)
         with self._db.read() as connection:
-            own = records.repo_row(connection, repo_id).key
-            if own in connection.scalars(came).all():
-                return Blob.of_lfs(sha256, size)
             rows = connection.execute(select(db.repos).where(db.repos.c.key.in_(used))).all()
-            seen = any(
-                row.key == own or may_see(records.read_repo(connection, row)) for row in rows
-            )
-        return Blob.of_lfs(sha256, size) if seen else None
+            found = any(may_read(records.read_repo(connection, row)) for row in rows)
+        return Blob.of_lfs(sha256, size) if found else None
 
     def add(self, path: str, source: bytes | Path, lfs: bool | None = None) -> Put:
         """Store the content of a file to be committed at `path`.
@@ -313,17 +333,34 @@ class Storage:
         with self._db.read() as connection:
             return records.read_pull(connection, repo, number)
 
+    def pulls(self, repo: Repo) -> list[Pull]:
+        """Every pull request of a repo, the newest first."""
+        with self._db.read() as connection:
+            return records.read_pulls(connection, repo)
+
+    def close_pull(self, repo_id: str, number: int, closed: bool = True) -> None:
+        """Close a pull request, or open it again. Raises `MissingRevisionError`, `TakenError`."""
+        with self._db.write() as connection:
+            row = records.repo_row(connection, repo_id)
+            pull = records.read_pull(connection, records.read_repo(connection, row), number)
+            if pull.merged:
+                raise TakenError(f"{pull.revision!r} of {repo_id!r} is merged already.")
+            records.set_pull(connection, row, number, closed=closed)
+
     def merge(self, repo_id: str, number: int) -> None:
         """Move `main` on to where a pull request is.
 
         Raises:
             MissingRevisionError: no such pull request.
-            TakenError: `main` has commits that the pull request has not. Nothing is merged.
+            TakenError: `main` has commits that the pull request has not, or it is not open.
+                Nothing is merged.
         """
         with self._db.write() as connection:
             row = records.repo_row(connection, repo_id)
             repo = records.read_repo(connection, row)
             pull = records.read_pull(connection, repo, number)
+            if pull.closed:
+                raise TakenError(f"{pull.revision!r} of {repo_id!r} is closed. Open it first.")
             head = repo.pulls[pull.revision]
             past = records.ancestors(connection, row, head)
             if repo.branches["main"] not in past:
@@ -332,8 +369,7 @@ class Storage:
                     "Nothing was merged: make the change again, on what is there now."
                 )
             records.set_ref(connection, row, "branch", "main", head)
-            where = (db.pulls.c.repo == row.key, db.pulls.c.number == number)
-            connection.execute(update(db.pulls).where(*where).values(merged=True))
+            records.set_pull(connection, row, number, merged=True)
 
     # Branches and tags
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from itertools import chain
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
-import yaml
-
 from zoo.hub.errors import MissingEntryError
-from zoo.hub.objects import Blob, Commit, Repo
+from zoo.hub.objects import Blob, Commit, LogEntry, Pull, Repo, folders_of
 
 JsonDict = dict[str, Any]
+_FILES_OF_HISTORY = 500_000  # that are looked at for the commits that changed some of them
 
 
-def model(repo: Repo, commit: Commit, readme: bytes, *, blobs: bool) -> JsonDict:
+def model(repo: Repo, commit: Commit, card: JsonDict, *, blobs: bool) -> JsonDict:
     """A model and its files: by name, and with size and hashes where `blobs` is asked for.
 
-    Its tags come from the front matter of its README.md.
+    Its tags come from `card`, the front matter of its README.md.
     """
-    card = front_matter(readme)
     named = {key: card[key] for key in ("library_name", "pipeline_tag") if _is_text(card.get(key))}
     listed = card.get("tags")
     tags = [tag for tag in listed if _is_text(tag)] if isinstance(listed, list) else []
@@ -52,24 +49,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def front_matter(readme: bytes) -> JsonDict:
-    """The YAML block that a README.md starts with, every scalar as a string; else nothing."""
-    try:
-        content = load_front_matter(readme.decode("utf-8", "replace"))
-    except (yaml.YAMLError, RecursionError):  # the hub serves a repo whose card is broken, too
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def load_front_matter(readme: str) -> Any:
-    """What is in the YAML block, every scalar as a string. Raises `yaml.YAMLError`."""
-    start, _, rest = readme.partition("\n")
-    block, end, _ = rest.partition("\n---")
-    if start.rstrip() != "---" or not end:
-        return {}
-    return yaml.load(block, Loader=yaml.BaseLoader)
-
-
 def _sibling(blob: Blob) -> JsonDict:
     lfs = {"sha256": blob.sha256, "size": blob.size, "pointerSize": len(blob.pointer)}
     return {"size": blob.size, "blobId": blob.oid, **({"lfs": lfs} if blob.lfs else {})}
@@ -86,8 +65,8 @@ def tree(commit: Commit, folder: str, *, recursive: bool) -> list[JsonDict]:
     if folder and not inside:
         raise MissingEntryError(f"No folder {folder!r} in commit {commit.id}.", commit.id)
     entries = [_file(path, blob) for path, blob in inside.items()]
-    folders = {str(f) for path in inside for f in PurePosixPath(path).parents}
-    entries += [_folder(f, commit) for f in folders if f != "." and f.startswith(prefix)]
+    folders = {f for path in inside for f in folders_of(path) if f.startswith(prefix)}
+    entries += _folders(folders, inside)
     if not recursive:
         entries = [e for e in entries if "/" not in e["path"].removeprefix(prefix)]
     return sorted(entries, key=lambda entry: entry["path"])
@@ -95,8 +74,10 @@ def tree(commit: Commit, folder: str, *, recursive: bool) -> list[JsonDict]:
 
 def paths(commit: Commit, wanted: Iterable[str]) -> list[JsonDict]:
     """The wanted files and folders, without those that the commit has not."""
-    entries = {entry["path"]: entry for entry in tree(commit, "", recursive=True)}
-    return [entries[path] for path in wanted if path in entries]
+    names = dict.fromkeys(wanted)
+    entries = {path: _file(path, commit.files[path]) for path in names if path in commit.files}
+    entries |= {entry["path"]: entry for entry in _folders(set(names), commit.files)}
+    return [entries[path] for path in names if path in entries]
 
 
 def _file(path: str, blob: Blob) -> JsonDict:
@@ -105,36 +86,58 @@ def _file(path: str, blob: Blob) -> JsonDict:
     return {**entry, "lfs": lfs} if blob.lfs else entry
 
 
-def _folder(folder: str, commit: Commit) -> JsonDict:
-    """A folder's oid is a hash of what is in it, as git's is, though not the same one."""
-    inside = "".join(f"{path}\0{blob.oid}\n" for path, blob in _content(folder, commit))
-    oid = hashlib.sha1(inside.encode()).hexdigest()
-    return {"type": "directory", "oid": oid, "size": 0, "path": folder}
+def _folders(wanted: AbstractSet[str], files: Mapping[str, Blob]) -> list[JsonDict]:
+    return [
+        {"type": "directory", "oid": oid, "size": 0, "path": path}
+        for path, oid in folder_oids(wanted, files).items()
+    ]
 
 
-def _content(path: str, commit: Commit) -> list[tuple[str, Blob]]:
-    """The file at `path`, or the files below it, sorted."""
-    if path in commit.files:
-        return [(path, commit.files[path])]
-    return sorted((p, blob) for p, blob in commit.files.items() if p.startswith(f"{path}/"))
+def folder_oids(wanted: AbstractSet[str], files: Mapping[str, Blob]) -> dict[str, str]:
+    """The oid of every wanted folder that there is, in one walk over the files.
+
+    It is a hash of what is in the folder, as git's is, though not the same one.
+    """
+    hashes: dict[str, Any] = {}
+    for path, blob in sorted(files.items()):
+        line = f"{path}\0{blob.oid}\n".encode()
+        for folder in folders_of(path):
+            if folder in wanted:
+                hashes.setdefault(folder, hashlib.sha1()).update(line)
+    return {folder: found.hexdigest() for folder, found in hashes.items()}
 
 
-def add_last_commits(entries: Sequence[JsonDict], history: Iterable[Commit]) -> None:
-    """Give each entry of the first commit of `history` (newest first) the one that changed it."""
-    log = iter(history)
-    head = next(log)
-    now = {entry["path"]: _content(entry["path"], head) for entry in entries}
-    unchanged = list(entries)
-    for commit in chain([head], log):
-        unchanged = [e for e in unchanged if _content(e["path"], commit) == now[e["path"]]]
-        if not unchanged:
-            return
+def oids(wanted: AbstractSet[str], files: Mapping[str, Blob]) -> dict[str, str]:
+    """The oid of every wanted file and folder that there is."""
+    of_files = {path: files[path].oid for path in wanted if path in files}
+    return {**folder_oids(wanted, files), **of_files}
+
+
+def add_last_commits(entries: Iterable[JsonDict], history: Iterable[Commit]) -> None:
+    """Give each entry of the first commit of `history` (newest first) the one that changed it.
+
+    Only so many files are looked at: what has not changed in all of these commits gets none.
+    """
+    unchanged = {entry["path"]: entry for entry in entries}
+    now: dict[str, str] = {}
+    left = _FILES_OF_HISTORY
+    for commit in history:
+        then = oids(unchanged.keys(), commit.files)
+        now = now or then
+        unchanged = {p: entry for p, entry in unchanged.items() if then.get(p) == now[p]}
+        left -= len(commit.files)
+        if not unchanged or left < 0:
+            break
         line = commit_line(commit)
-        for entry in unchanged:
+        for entry in unchanged.values():
             entry["lastCommit"] = {key: line[key] for key in ("id", "title", "date")}
+    else:
+        return
+    for entry in unchanged.values():
+        entry.pop("lastCommit", None)
 
 
-def commit_line(commit: Commit) -> JsonDict:
+def commit_line(commit: LogEntry) -> JsonDict:
     """A commit as the log shows it: the title is the message's first line."""
     title, _, message = commit.message.partition("\n")
     return {
@@ -160,4 +163,17 @@ def refs(repo: Repo) -> JsonDict:
             {"name": name, "ref": name, "targetCommit": commit}
             for name, commit in sorted(repo.pulls.items())
         ],
+    }
+
+
+def pull(repo: Repo, pull: Pull) -> JsonDict:
+    """A pull request, as lists show it."""
+    return {
+        "num": pull.number,
+        "title": pull.title,
+        "author": {"name": pull.author},
+        "createdAt": pull.created,
+        "status": pull.status,
+        "repo": {"name": repo.id, "type": "model"},
+        "isPullRequest": True,
     }

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from zoo.hub.access import Access, Signer, User, check_may_write, may_see
+from zoo.hub.access import (
+    Access,
+    Signer,
+    User,
+    check_may_read,
+    check_may_write,
+    check_writer,
+    may_see,
+)
 from zoo.hub.errors import BadRequestError, LimitError, MissingRepoError
 from zoo.hub.objects import Repo
 from zoo.hub.storage import Storage
 
 PIECE = 1 << 20  # bytes that are hashed and written at once
 _POSITIVE = re.compile(r"[1-9][0-9]{0,8}")
+_HOST = re.compile(r"[A-Za-z0-9._~:\[\]-]+")
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_UNPRINTABLE = re.compile(r"[^ -~]+")
+_LONGEST_MESSAGE = 2000  # characters of an error
+MAX_OBJECTS = 1000  # that one request is about; the client asks for at most 256
 
 JsonDict = dict[str, Any]
 T = TypeVar("T")
+Own = tuple[Repo, User]  # a repo, and the user who may change it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +52,7 @@ class Limits:
         commit: the request that makes a commit.
         files: the files that one commit changes.
         json: any other request.
+        patience: seconds that a client has for the next step of a request.
     """
 
     file: int = 1 << 40
@@ -44,20 +60,28 @@ class Limits:
     commit: int = 1_000_000_000
     files: int = 25_000
     json: int = 10_000_000
+    patience: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """One hub, as its routes see it."""
+    """One hub, as its routes see it: what it has, and the checks that stand before each route."""
 
     storage: Storage
     access: Access
     signer: Signer
     limits: Limits
 
+    def anybody(self, request: Request) -> None:
+        """For what tells nothing of the hub."""
+
     def user(self, request: Request) -> User | None:
         """Who asks; None is somebody without a token. Raises `UnauthorizedError`."""
         return self.access.user(request.headers.get("authorization"))
+
+    def writer(self, request: Request) -> User:
+        """Who asks, with a token that may write."""
+        return check_writer(self.user(request))
 
     def repo(self, request: Request) -> Repo:
         """The repo of the path. A private one is not there at all for whom it is not."""
@@ -67,15 +91,36 @@ class Hub:
             raise MissingRepoError(repo.id)
         return repo
 
-    def repo_to_write(self, request: Request) -> tuple[Repo, User]:
+    def repo_to_read(self, request: Request) -> Repo:
+        """The repo of the path, whose files may be had."""
+        repo = self.repo(request)
+        check_may_read(self.user(request), repo)
+        return repo
+
+    def repo_to_write(self, request: Request) -> Own:
         """The repo of the path, and who is about to change it."""
         repo = self.repo(request)
         return repo, check_may_write(self.user(request), repo.owner)
 
 
-def route(method: str, path: str, endpoint: Callable[..., Any]) -> Route:
-    """A route. A plain function runs in a worker thread, for it reads the disk."""
-    return Route(path, endpoint, methods=[method])
+def route(
+    method: str, path: str, check: Callable[[Request], Any], endpoint: Callable[..., Any]
+) -> Route:
+    """A route.
+
+    Args:
+        check: raises for whoever may not make the request, before any of its body is read.
+        endpoint: takes the request and what `check` gave. A plain function runs in a worker
+            thread, as `check` does, for it reads the disk.
+    """
+
+    async def answer(request: Request) -> Response:
+        allowed = await in_thread(check, request)
+        if inspect.iscoroutinefunction(endpoint):
+            return await endpoint(request, allowed)
+        return await in_thread(endpoint, request, allowed)
+
+    return Route(path, answer, methods=[method], name=check.__name__)
 
 
 # Requests
@@ -93,6 +138,15 @@ def flag(value: str | None) -> bool:
     return value is not None and value.lower() in ("true", "1")
 
 
+def is_host(text: str) -> bool:
+    """Whether a Host header is a host, and perhaps a port."""
+    try:
+        parts = urlsplit(f"//{text}")
+        return bool(_HOST.fullmatch(text) and parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
 def base_url(request: Request) -> str:
     """The address under which the client reached this hub."""
     return str(request.base_url).rstrip("/")
@@ -101,7 +155,7 @@ def base_url(request: Request) -> str:
 async def pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
     """The body, in pieces of about `PIECE` bytes. Raises `LimitError` beyond `limit` bytes."""
     declared = request.headers.get("content-length", "0")
-    received, waiting = int(declared) if declared.isdecimal() else 0, bytearray()
+    received, waiting = int(declared) if _NUMBER.fullmatch(declared) else 0, bytearray()
     if received <= limit:
         received = 0
         async for piece in request.stream():
@@ -146,7 +200,10 @@ class Fields:
         if value is None and default is not None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise BadRequestError(f"{name!r} must be {kind.__name__}; got {str(value)[:100]!r}.")
+            found = type(value).__name__
+            raise BadRequestError(f"{name!r} must be {kind.__name__}; got {found}.")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise BadRequestError(f"{name!r} has half a character (a lone surrogate).")
         return value
 
     def maybe(self, name: str, kind: type[T]) -> T | None:
@@ -167,9 +224,20 @@ class Fields:
             raise BadRequestError(f"{name!r} must be a sha256; got {value[:100]!r}.")
         return value
 
-    def objects(self, name: str) -> list[Fields]:
-        """A list of JSON objects."""
-        return [Fields(value) for value in self.get(name, list)]
+    def objects(self, name: str, most: int = MAX_OBJECTS) -> list[Fields]:
+        """A list of JSON objects. Raises `LimitError` where there are too many."""
+        values = self.get(name, list)
+        if len(values) > most:
+            raise LimitError(f"{len(values)} {name}; this hub takes up to {most} at once.")
+        return [Fields(value) for value in values]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 async def in_thread(call: Callable[..., T], *args: Any, **options: Any) -> T:
@@ -196,7 +264,8 @@ def linked(request: Request, page: list[JsonDict], path: str, cursor: object) ->
     """A page of a list, and the address of the next where `cursor` is not None."""
     if cursor is None:
         return JSONResponse(page)
-    url = request.url.replace(path=path).include_query_params(cursor=cursor)
+    query = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
+    url = f"{base_url(request)}{path}?{urlencode([*query, ('cursor', cursor)])}"
     return JSONResponse(page, headers={"Link": f'<{url}>; rel="next"'})
 
 
@@ -208,7 +277,8 @@ def failure(
     **body: object,
 ) -> Response:
     """An error as the client reads it: from the headers, which a HEAD has too, and the body."""
-    line = message.replace("\n", " ").encode("ascii", "backslashreplace").decode()
+    message = message[:_LONGEST_MESSAGE].encode("utf-8", "backslashreplace").decode()
+    line = _UNPRINTABLE.sub(" ", message.encode("ascii", "backslashreplace").decode())
     code = code or HTTPStatus(status).phrase.title().replace(" ", "")
     return JSONResponse(
         {"error": message, **body},

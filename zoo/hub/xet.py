@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,7 +20,7 @@ from starlette.routing import Route
 from zoo.hub.access import LIFETIME
 from zoo.hub.blobs import full_disk_is_an_error
 from zoo.hub.errors import BadRequestError, FullDiskError, LimitError, UnauthorizedError
-from zoo.hub.web import Hub, base_url, failure, in_thread, param, pieces, route
+from zoo.hub.web import Hub, Own, base_url, failure, in_thread, param, pieces, route
 from zoo.hub.xorbs import MAX_XORB, ShardFile, read_shard
 
 MAX_SHARD = 256 << 20  # bytes; the client stops at 64 MiB
@@ -38,15 +37,15 @@ class Xet:
     def routes(self) -> list[Route]:
         token = "/api/models/{org}/{name}/xet-write-token/{revision}"
         return [
-            route("GET", token, self.token),
-            route("GET", "/xet/{space}/v1/chunks/{prefix}/{chunk}", self.chunk),
-            route("POST", "/xet/{space}/v1/xorbs/{prefix}/{xorb}", self.xorb),
-            route("POST", "/xet/{space}/v1/shards", self.shard),
-            route("POST", "/xet/{space}/shards", self.shard),
+            route("GET", token, self.hub.repo_to_write, self.token),
+            route("GET", "/xet/{space}/v1/chunks/{prefix}/{chunk}", self.granted, self.chunk),
+            route("POST", "/xet/{space}/v1/xorbs/{prefix}/{xorb}", self.granted, self.xorb),
+            route("POST", "/xet/{space}/v1/shards", self.granted, self.shard),
+            route("POST", "/xet/{space}/shards", self.granted, self.shard),
         ]
 
-    def token(self, request: Request) -> Response:
-        repo, _ = self.hub.repo_to_write(request)
+    def token(self, request: Request, own: Own) -> Response:
+        repo, _ = own
         space = self.storage.space(repo.id)
         # A signed address serves as the token: it says for what it is good, and how long.
         token = self.hub.signer.sign("XET", f"/xet/{space}", repo=repo.id)
@@ -60,25 +59,21 @@ class Xet:
             },
         )
 
-    def _check(self, request: Request) -> tuple[str, str]:
+    def granted(self, request: Request) -> tuple[str, str]:
         """The space of the address, and the repo that the token is for."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        address = urlsplit(token)
-        query = dict(parse_qsl(address.query))
         space = param(request, "space")
-        if scheme.lower() != "bearer" or address.path != f"/xet/{space}":
+        if scheme.lower() != "bearer" or not token.startswith(f"/xet/{space}?"):
             raise UnauthorizedError("This address needs the token that came with it.")
-        self.hub.signer.check("XET", address.path, query)
+        _, query = self.hub.signer.check_address("XET", token)
         return space, query["repo"]
 
-    def chunk(self, request: Request) -> Response:
+    def chunk(self, request: Request, _: tuple[str, str]) -> Response:
         """Whether the hub has a chunk of somebody else's: it does not tell."""
-        self._check(request)
         return failure(404, "No such chunk.")
 
-    async def xorb(self, request: Request) -> Response:
-        space, _ = await in_thread(self._check, request)
-        name = param(request, "xorb")
+    async def xorb(self, request: Request, granted: tuple[str, str]) -> Response:
+        space, name = granted[0], param(request, "xorb")
         if not _HASH.fullmatch(name):
             raise BadRequestError(f"{name[:100]!r} is no hash of a xorb.")
         with _full_disk_is_final():
@@ -91,13 +86,12 @@ class Xet:
                 xorb.close()
         return JSONResponse({"was_inserted": True})
 
-    async def shard(self, request: Request) -> Response:
-        space, repo_id = await in_thread(self._check, request)
+    async def shard(self, request: Request, granted: tuple[str, str]) -> Response:
         with _full_disk_is_final(), tempfile.TemporaryFile(dir=self.storage.root) as shard:
             async for piece in pieces(request, MAX_SHARD, "The shard"):
                 await in_thread(shard.write, piece)
             shard.seek(0)
-            await in_thread(self._assemble, space, repo_id, read_shard(shard))
+            await in_thread(self._assemble, *granted, read_shard(shard))
         return JSONResponse({"result": 1})
 
     def _assemble(self, space: str, repo_id: str, files: Iterable[ShardFile]) -> None:

@@ -64,6 +64,22 @@ def laplace(x):
     return 0.5 * (1 + ops.erf((x - 0.707107) / (0.282095 * 2**0.5)))
 
 
+def elu(x):
+    """x, or exp(x) - 1 below 0 (Clevert et al., arXiv:1511.07289)."""
+    return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0)))
+
+
+def selu(x):
+    """`elu` whose two sides are scaled (Klambauer et al., arXiv:1706.02515)."""
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    return ops.where(x > 0, scale * x, scale * alpha * ops.expm1(ops.minimum(x, 0)))
+
+
+def softplus(x):
+    """log(1 + exp(x))."""
+    return ops.maximum(x, 0) + ops.log1p(ops.exp(-ops.abs(x)))
+
+
 ACTIVATIONS: dict[str, Callable] = {
     "relu": ops.relu,
     "silu": silu,
@@ -81,6 +97,14 @@ ACTIVATIONS: dict[str, Callable] = {
     "mish": mish,
     "squared_relu": squared_relu,
     "laplace": laplace,
+    "elu": elu,
+    "selu": selu,
+    "softplus": softplus,
+    "softsign": lambda x: x / (1 + ops.abs(x)),
+    "log_sigmoid": lambda x: -softplus(-x),
+    "hard_tanh": lambda x: ops.clip(x, -1, 1),
+    "hard_sigmoid": lambda x: ops.clip(x + 3, 0, 6) / 6,
+    "tanh_shrink": lambda x: x - ops.tanh(x),
 }
 
 

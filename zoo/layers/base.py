@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import keras
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.layers.building import KeepsTrainable
 
 register = keras.saving.register_keras_serializable(package="zoo")
 
@@ -29,7 +30,11 @@ class PlainAttributes:
             super().__setattr__(name, value)
 
 
-class Layer(PlainAttributes, keras.layers.Layer):
+class LayerMixin(PlainAttributes, KeepsTrainable):
+    """What layers of zoo that extend one of Keras's have in common with the others."""
+
+
+class Layer(LayerMixin, keras.layers.Layer):
     """A Keras layer whose options are the attributes named in `fields`.
 
     Subclasses store each option under its own name, list these in `fields`, create their children

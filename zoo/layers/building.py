@@ -1,12 +1,18 @@
-"""Building a model with no random initialisation. All private Keras API of zoo is in this module.
+"""Building a model with no random initialisation, and keeping what is frozen in it.
+
+All private Keras API of zoo is in this module, but for what `zoo/_keras_hook.py` hooks into.
 
 Keras can create variables without values inside a `StatelessScope`; it lists them globally and
 initialises them later. Here that list is always emptied, each value's shape is checked (Keras does
 not), and whatever got no value is initialised as Keras would have done it.
+
+Keras's config of a layer says whether the layer itself is trainable; the layers inside of it are
+made anew, all trainable. `KeepsTrainable` has the config say it of them too.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +23,11 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from zoo.errors import ConfigError
 from zoo.weights.mapping import Joined
 
 _PENDING = "uninitialized_variables"
+_MOST_ELEMENTS = 1 << 36  # of a network: 256 GB in float32
 _LARGE = 1 << 16  # bytes
 _ALIGNMENT = 64  # bytes, of memory that TensorFlow takes as it is
 
@@ -35,10 +43,36 @@ def dtype_scope(policy: keras.DTypePolicy) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def build_uninitialized(build: Callable[[], keras.Model]) -> keras.Model:
-    """Call `build`, with no variable given a value; `initialize` must follow."""
+class _Bounded(list):
+    """The variables of a network that is being built, of which there can be no more than that."""
+
+    def __init__(self, items: list, most: int) -> None:
+        super().__init__(items)
+        self._most = len(items) + most
+        self._elements = 0
+
+    def append(self, variable: keras.Variable) -> None:
+        self._elements += math.prod(variable.shape)
+        if len(self) >= self._most:
+            raise ConfigError(f"it has more weights than {self._most}, with their buffers.")
+        if self._elements > _MOST_ELEMENTS:
+            raise ConfigError(f"its weights have more than {_MOST_ELEMENTS} elements.")
+        super().append(variable)
+
+
+def build_uninitialized(build: Callable[[], keras.Model], *, most: int = 1 << 17) -> keras.Model:
+    """Call `build`, with no variable given a value; `initialize` must follow.
+
+    Args:
+        most: the number of variables that the network can have. Each takes time to make, so that a
+            config must not ask for any number of them.
+
+    Raises:
+        ConfigError: more variables than that, or more elements than fit into memory.
+    """
     before = list(global_state.get_global_attribute(_PENDING) or [])
     try:
+        global_state.set_global_attribute(_PENDING, _Bounded(before, most))
         with keras.StatelessScope(initialize_variables=False):
             return build()
     finally:
@@ -50,10 +84,33 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
 
     `Variable.path` is not used: it depends on what else was built in the process.
     """
+    return _named(model, lambda layer: layer._trainable_variables + layer._non_trainable_variables)
+
+
+def learned_weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of the layers that can learn, running statistics too; no fixed tables."""
+    return _named(
+        model,
+        lambda layer: (
+            layer._trainable_variables
+            and layer._trainable_variables + layer._non_trainable_variables
+        ),
+    )
+
+
+def parameters(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights that training changes by their gradients, frozen or not."""
+    return _named(model, lambda layer: layer._trainable_variables)
+
+
+def _named(
+    model: keras.Model, own: Callable[[keras.layers.Layer], list[keras.Variable]]
+) -> dict[str, keras.Variable]:
+    """The weights that `own` gives for each layer."""
     names: dict[str, keras.Variable] = {}
 
     def walk(layer: keras.layers.Layer, prefix: str) -> None:
-        for variable in layer._trainable_variables + layer._non_trainable_variables:
+        for variable in own(layer):
             name = prefix + variable.name
             if names.setdefault(name, variable) is not variable:
                 raise ValueError(f"Two weights are named {name!r}.")
@@ -63,6 +120,79 @@ def named_weights(model: keras.Model) -> dict[str, keras.Variable]:
     for layer in model.layers:
         walk(layer, f"{layer.name}.")
     return names
+
+
+# ---------------------------------------------------------------- what is frozen
+
+
+def trainable_inside(layer: keras.layers.Layer) -> dict[str, bool]:
+    """Where layers and weights inside of a layer are trainable otherwise than what holds them.
+
+    Returns:
+        Path from the layer, as in `attn/qkv/kernel`, to whether it is trainable.
+    """
+    differing: dict[str, bool] = {}
+
+    def walk(holder: keras.layers.Layer, prefix: str) -> None:
+        for part in (*holder._trainable_variables, *holder._layers):
+            if part.trainable != holder.trainable:
+                differing[prefix + part.name] = part.trainable
+        for child in holder._layers:
+            walk(child, f"{prefix}{child.name}/")
+
+    walk(layer, "")
+    return differing
+
+
+def set_trainable(layer: keras.layers.Layer, value: bool, inside: Mapping[str, bool]) -> None:
+    """Make a layer trainable or not, and all inside of it but for what `trainable_inside` gave.
+
+    Args:
+        inside: paths that the layer does not have are passed over.
+    """
+
+    def walk(holder: keras.layers.Layer, prefix: str) -> None:
+        for part in (*holder._trainable_variables, *holder._layers):
+            part.trainable = inside.get(prefix + part.name, holder.trainable)
+        for child in holder._layers:
+            walk(child, f"{prefix}{child.name}/")
+
+    layer.trainable = value
+    walk(layer, "")
+
+
+class KeepsTrainable(keras.layers.Layer):
+    """A layer whose config says what is frozen inside of it.
+
+    Layers made inside of a frozen one are frozen.
+    """
+
+    _inside: Mapping[str, bool] | None = None  # from the config, until the layer is built
+
+    def get_config(self) -> dict[str, Any]:
+        inside = trainable_inside(self) if self._inside is None else self._inside
+        stated = inside or self._layers or self._inside is not None
+        return super().get_config() | ({"trainable_inside": dict(inside)} if stated else {})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        own = {key: value for key, value in config.items() if key != "trainable_inside"}
+        layer = super().from_config(own)
+        object.__setattr__(layer, "_inside", config.get("trainable_inside"))  # not to be tracked
+        return layer
+
+    @keras.layers.Layer.trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)
+        object.__setattr__(self, "_inside", None)
+
+    def _post_build(self) -> None:
+        super()._post_build()
+        if self._inside is not None or not self.trainable:
+            set_trainable(self, self.trainable, self._inside or {})
+
+
+# ---------------------------------------------------------------- first values
 
 
 def initialize(

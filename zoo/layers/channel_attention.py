@@ -11,7 +11,7 @@ from keras import ops
 
 from zoo.errors import ConfigError
 from zoo.layers.base import Layer, Shape, build_chain, chain_shape, register
-from zoo.layers.convolution import Conv2D
+from zoo.layers.convolution import Conv1D, Conv2D
 from zoo.layers.normalization import BatchNorm
 
 
@@ -80,8 +80,9 @@ class EfficientChannelAttention(Layer):
         self.channels = channels
         width = int(abs(math.log2(channels) + 1) / 2)
         self.kernel_size = max(width if width % 2 else width + 1, 3)
+        start = keras.initializers.GlorotUniform()
         self.conv = self.child(
-            keras.layers.Conv1D, 1, self.kernel_size, padding="same", use_bias=False, name="conv"
+            Conv1D, 1, self.kernel_size, use_bias=False, kernel_initializer=start, name="conv"
         )
 
     def build(self, input_shape: Shape) -> None:

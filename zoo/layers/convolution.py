@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.base import PlainAttributes, Shape, register
+from zoo.layers.base import LayerMixin, Shape, register
 from zoo.layers.kernels.convolution import conv2d
 
 
@@ -18,7 +18,7 @@ def same_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
 
 
 @register
-class Conv2D(PlainAttributes, keras.layers.Conv2D):
+class Conv2D(LayerMixin, keras.layers.Conv2D):
     """2-D convolution, channels last, square kernel, zeros of equal width on all four sides.
 
     Takes `[n, h, w, c]`, gives `[n, h', w', filters]` with
@@ -87,7 +87,7 @@ class Conv2D(PlainAttributes, keras.layers.Conv2D):
 
 
 @register
-class Conv1D(PlainAttributes, keras.layers.Conv1D):
+class Conv1D(LayerMixin, keras.layers.Conv1D):
     """1-D convolution, channels last, zeros of equal width at both ends.
 
     Takes `[n, t, c]`, gives `[n, t', filters]` with

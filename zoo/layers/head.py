@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from zoo.layers.linear import Dense
 from zoo.layers.pooling import GlobalPool2D
 
 
@@ -37,5 +38,4 @@ def classifier(x: Any, num_classes: int, *, pool: str, drop_rate: float, prefix:
         x = keras.layers.Dropout(drop_rate, name=f"{prefix}drop")(x)
     if num_classes == 0:
         return x
-    dense = keras.layers.Dense(num_classes, kernel_initializer=dense_uniform(), name=f"{prefix}fc")
-    return dense(x)
+    return Dense(num_classes, kernel_initializer=dense_uniform(), name=f"{prefix}fc")(x)

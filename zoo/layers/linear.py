@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.base import PlainAttributes, Shape, register
+from zoo.layers.base import LayerMixin, Shape, register
 
 
 def small_normal() -> keras.initializers.Initializer:
@@ -17,7 +17,7 @@ def small_normal() -> keras.initializers.Initializer:
 
 
 @register
-class Dense(PlainAttributes, keras.layers.Dense):
+class Dense(LayerMixin, keras.layers.Dense):
     """A linear map of the last axis: `[..., inputs] -> [..., units]`.
 
     Kernels start at `small_normal`, biases at zero.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.base import Layer, PlainAttributes, Shape, choose, register
+from zoo.layers.base import Layer, LayerMixin, Shape, choose, register
 from zoo.layers.kernels.normalization import (
     fused_batch_norm,
     has_fused_batch_norm,
@@ -17,7 +17,7 @@ from zoo.layers.kernels.normalization import (
 
 
 @register
-class BatchNorm(PlainAttributes, keras.layers.BatchNormalization):
+class BatchNorm(LayerMixin, keras.layers.BatchNormalization):
     """Batch normalisation with PyTorch's epsilon and momentum (its 0.1 is Keras's 0.9).
 
     In training the running variance takes the biased batch variance, as Keras does; PyTorch
@@ -45,7 +45,7 @@ class BatchNorm(PlainAttributes, keras.layers.BatchNormalization):
 
 
 @register
-class GroupNorm(PlainAttributes, keras.layers.GroupNormalization):
+class GroupNorm(LayerMixin, keras.layers.GroupNormalization):
     """Group normalisation (Wu & He, arXiv:1803.08494) in 32 groups with PyTorch's epsilon."""
 
     def __init__(self, *, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any) -> None:
@@ -53,7 +53,7 @@ class GroupNorm(PlainAttributes, keras.layers.GroupNormalization):
 
 
 @register
-class LayerNorm(PlainAttributes, keras.layers.LayerNormalization):
+class LayerNorm(LayerMixin, keras.layers.LayerNormalization):
     """Layer normalisation over the last axis (Ba et al., arXiv:1607.06450); any shape, kept."""
 
     def __init__(self, *, epsilon: float = 1e-6, **kwargs: Any) -> None:

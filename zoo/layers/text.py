@@ -239,38 +239,40 @@ class LastToken(Layer):
 # ---------------------------------------------------------------- one vector of a text
 
 
-def _cls(x, kept):
-    return x[:, 0]
+def _cls(x, kept, weights):
+    return _at(x, ops.argmax(ops.cast(kept[..., 0], "int32"), axis=1))
 
 
-def _max(x, kept):
+def _max(x, kept, weights):
     return ops.max(ops.where(kept > 0, x, ops.cast(-1e9, x.dtype)), axis=1)
 
 
-def _mean(x, kept):
+def _mean(x, kept, weights):
     return ops.sum(x * kept, axis=1) / ops.maximum(ops.sum(kept, axis=1), 1e-9)
 
 
-def _mean_sqrt(x, kept):
+def _mean_sqrt(x, kept, weights):
     return ops.sum(x * kept, axis=1) / ops.sqrt(ops.maximum(ops.sum(kept, axis=1), 1e-9))
 
 
-def _weighted_mean(x, kept):
-    places = ops.cast(ops.arange(1, ops.shape(x)[1] + 1), x.dtype)
-    return _mean(x, kept * places[None, :, None])
+def _weighted_mean(x, kept, weights):
+    return _mean(x, kept * weights, weights)
 
 
-def _last_token(x, kept):
+def _last_token(x, kept, weights):
     places = ops.arange(ops.shape(x)[1], dtype="int32")
-    last = ops.argmax(places * ops.cast(kept[..., 0], "int32"), axis=1)
-    return ops.take_along_axis(x, last[:, None, None], axis=1)[:, 0]
+    return _at(x * kept, ops.argmax(places * ops.cast(kept[..., 0], "int32"), axis=1))
+
+
+def _at(x, place):
+    return ops.take_along_axis(x, place[:, None, None], axis=1)[:, 0]
 
 
 POOLINGS = {
     "cls": _cls,
     "max": _max,
     "mean": _mean,
-    "mean_sqrt_len": _mean_sqrt,
+    "mean_sqrt_len_tokens": _mean_sqrt,
     "weightedmean": _weighted_mean,
     "lasttoken": _last_token,
 }
@@ -280,9 +282,10 @@ POOLINGS = {
 class TextPool(Layer):
     """All tokens of a text to one vector: `[n, t, d] -> [n, len(modes) * d]`.
 
-    The kinds are those of sentence-transformers (`models/Pooling.py`), side by side in this order:
-    `cls` (the first token), `max`, `mean`, `mean_sqrt_len` (the sum over the root of the length),
-    `weightedmean` (token k counts k times), `lasttoken`. Padding never counts.
+    The kinds are those of sentence-transformers (`modules/pooling.py`; 6.2.0), side by side in the
+    order of `modes`: `cls` (the first token), `max`, `mean`, `mean_sqrt_len_tokens` (the sum over
+    the root of the length), `weightedmean` (the k-th token counts k times), `lasttoken`. Padding
+    never counts. Where a `pooling_mask` is given, its tokens alone do; they keep their weights.
     """
 
     fields = ("modes",)
@@ -293,16 +296,39 @@ class TextPool(Layer):
             choose("pooling", mode, POOLINGS)
         self.modes = tuple(modes)
 
-    def call(self, inputs, attention_mask=None):
+    def call(self, inputs, attention_mask=None, pooling_mask=None):
+        places = ops.arange(1, ops.shape(inputs)[1] + 1, dtype="int32")[None]
         if attention_mask is None:
             kept = ops.ones_like(inputs[..., :1])
         else:
+            first = ops.argmax(ops.cast(attention_mask, "int32"), axis=1)
+            places = places - ops.cast(first, "int32")[:, None]
             kept = ops.cast(attention_mask, inputs.dtype)[..., None]
-        pooled = [function(inputs, kept) for m, function in POOLINGS.items() if m in self.modes]
+        if pooling_mask is not None:
+            kept = ops.cast(pooling_mask, inputs.dtype)[..., None]
+        weights = ops.cast(places, inputs.dtype)[..., None]
+        pooled = [POOLINGS[mode](inputs, kept, weights) for mode in self.modes]
         return ops.concatenate(pooled, axis=-1)
 
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
         return (input_shape[0], len(self.modes) * input_shape[-1])
+
+
+@register
+class FirstValues(Layer):
+    """The first values of vectors: `[n, d] -> [n, min(size, d)]`."""
+
+    fields = ("size",)
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, inputs):
+        return inputs[..., : self.size]
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return (*input_shape[:-1], min(self.size, input_shape[-1]))
 
 
 @register

@@ -7,9 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.errors import InputError
 from zoo.layers.attention import attended, heads_first, heads_last
 from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
 from zoo.layers.convolution import Conv2D
+from zoo.layers.kernels.checks import whole_patches
 from zoo.layers.linear import Dense, small_normal
 from zoo.layers.mlp import Mlp
 from zoo.layers.normalization import norm_type
@@ -25,10 +27,15 @@ class PatchEmbed(Layer):
         patch: edge of a patch, in pixels.
         use_bias: of the projection.
         norm: norm of the patches by name, or None; `norm_eps` is its epsilon.
-        pad: zeros at the right and the bottom up to whole patches; else the rest is left out.
+        pad: zeros at the right and the bottom up to whole patches.
+        whole: refuse images of other than whole patches; else the rest of them is left out.
+
+    Raises:
+        InputError: such an image, with `whole`, and without `pad`. Where the size is known only
+            when a graph runs, TensorFlow raises its `InvalidArgumentError`.
     """
 
-    fields = ("width", "patch", "use_bias", "norm_layer", "norm_eps", "pad")
+    fields = ("width", "patch", "use_bias", "norm_layer", "norm_eps", "pad", "whole")
 
     def __init__(
         self,
@@ -39,11 +46,12 @@ class PatchEmbed(Layer):
         norm_layer: str | None = None,
         norm_eps: float = 1e-6,
         pad: bool = False,
+        whole: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.width, self.patch, self.use_bias = width, patch, use_bias
-        self.norm_layer, self.norm_eps, self.pad = norm_layer, norm_eps, pad
+        self.norm_layer, self.norm_eps, self.pad, self.whole = norm_layer, norm_eps, pad, whole
         norm = norm_layer and self.child(norm_type(norm_layer), epsilon=norm_eps, name="norm")
         proj = self.child(
             Conv2D,
@@ -58,6 +66,7 @@ class PatchEmbed(Layer):
         self.chain = [proj, norm]
 
     def build(self, input_shape: Shape) -> None:
+        self._check(input_shape[1:3])
         build_chain(input_shape, *self.chain)
         self.built = True
 
@@ -65,7 +74,21 @@ class PatchEmbed(Layer):
         if self.pad:
             ends = [(0, -edge % self.patch) for edge in ops.shape(inputs)[1:3]]
             inputs = ops.pad(inputs, ((0, 0), *ends, (0, 0)))
+        elif self.whole:
+            self._check(inputs.shape[1:3])
+            if None in inputs.shape[1:3]:
+                inputs = whole_patches(inputs, self.patch)
         return run_chain(inputs, *self.chain)
+
+    def _check(self, edges: Shape) -> None:
+        """Raise `InputError` for what are not whole patches, as far as the size is known."""
+        wrong = any(edge is not None and edge % self.patch for edge in edges)
+        if wrong and self.whole and not self.pad:
+            raise InputError(
+                f"Images of {edges[0]} x {edges[1]} pixels are not whole patches of {self.patch} x "
+                f"{self.patch}. Take multiples of {self.patch}, or load the model with "
+                "dynamic_img_pad=True, which fills images up."
+            )
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         extra = self.patch - 1 if self.pad else 0

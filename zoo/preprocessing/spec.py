@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.typed import Channels, fits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ class ImageSpec(Spec):
     kind: ClassVar[str] = "image"
 
     input_size: tuple[int, int] = (224, 224)
-    channels: int = 3
+    channels: Channels = 3
     crop_pct: float = 0.875
     crop_mode: CropMode = "center"
     interpolation: Interpolation = "bicubic"
@@ -121,6 +122,9 @@ class ImageSpec(Spec):
             _check_size(name, getattr(self, name))
         for name in ("crop_pct", "test_crop_pct"):
             _check_share(name, getattr(self, name))
+        for name in ("mean", "std"):
+            if not fits(getattr(self, name), tuple[float, ...]):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; numbers were expected.")
         if not len(self.mean) == len(self.std) == self.channels > 0:
             raise ConfigError(
                 f"mean has {len(self.mean)} values and std {len(self.std)}, for {self.channels} "
@@ -311,7 +315,7 @@ class SequenceSpec(Spec):
 
     kind: ClassVar[str] = "sequence"
 
-    vocabulary: tuple[str, ...] | None = None
+    vocabulary: str | tuple[str, ...] | None = None
     level: Literal["character", "word"] = "character"
     unknown: str | None = None
     padding: str | None = None

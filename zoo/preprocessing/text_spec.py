@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.spec import Spec, check_name
+from zoo.typed import Count, Size, Token
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ class TextSpec(Spec):
 
     Attributes:
         tokenizer: content of a `tokenizer.json`; None: the files of the model are not here.
+        no_tokenizer: why there is none, where the files have one that zoo does not read.
         settings: content of its `tokenizer_config.json`, for those who save the model.
         inputs: what the model takes, of `input_ids`, `attention_mask`, `token_type_ids`.
         vocab_size: rows of the model's table of tokens.
@@ -31,7 +33,13 @@ class TextSpec(Spec):
         special: tokens with a meaning of their own, by name: `unk`, `pad`, `cls`, `sep`, `mask`,
             `bos`, `eos`.
         stop_ids: tokens at which a language model has ended.
+        split_special: whether special tokens in a text are read as any other text.
+        clean_up: whether spaces before punctuation are taken out of decoded texts.
+        lower_case: whether texts are put into lower case first, before what the tokenizer does.
         prompts: texts to put before others, by name, and which of them is the usual one.
+        include_prompt: whether the tokens of a prompt count in the vector of a text.
+        similarity: how vectors of texts are compared, as sentence-transformers calls it, for those
+            who save the model.
 
     Raises:
         ConfigError: a value that no text can be prepared with.
@@ -40,17 +48,23 @@ class TextSpec(Spec):
     kind: ClassVar[str] = "text"
 
     tokenizer: str | None = field(default=None, repr=False)
+    no_tokenizer: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
-    vocab_size: int = 0
-    max_length: int | None = None
+    vocab_size: Count = 0
+    max_length: Size | None = None
     padding_side: Side = "right"
     truncation_side: Side = "right"
-    padding_idx: int = 0
+    padding_idx: Count = 0
     special: Mapping[str, str] = field(default_factory=dict)
-    stop_ids: tuple[int, ...] = ()
+    stop_ids: tuple[Token, ...] = ()
+    split_special: bool = False
+    clean_up: bool = False
+    lower_case: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    include_prompt: bool = True
+    similarity: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("inputs", "stop_ids"):
@@ -74,6 +88,8 @@ class TextSpec(Spec):
 
     def facts(self) -> Iterator[tuple[str, str]]:
         yield "Input", self.summary
+        if self.no_tokenizer is not None:
+            yield "  tokenizer", f"none: {self.no_tokenizer}"
         if self.special:
             yield "  special", ", ".join(f"{name} {token}" for name, token in self.special.items())
         if self.prompts:

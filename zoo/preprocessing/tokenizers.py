@@ -1,120 +1,253 @@
-"""Tokenizers built from a vocabulary, for checkpoints that have no `tokenizer.json`.
+"""Tokenizers of the `tokenizers` library, made of a vocabulary as transformers makes its own.
 
-What they are made of is what transformers makes them of (`models/*/tokenization_*.py`; 5.23.0).
+What they are made of is what transformers makes them of (`models/*/tokenization_*.py` and
+`tokenization_utils_tokenizers.py`; 5.23.0).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, ZooError
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken, Tokenizer
+
+Pairs = Sequence[tuple[str, str]]
+Pieces = Sequence[tuple[str, float]]
+
+_SPACE = "\u2581"  # what sentencepiece writes for a space
+
+
+# The fields of a token that is added.
+_TOKEN = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+@contextmanager
+def library(what: str, error: type[ZooError] = ConfigError) -> Iterator[None]:
+    """Turns whatever the `tokenizers` library raises into an `error` that begins with `what`.
+
+    A panic of its Rust code arrives as an exception that is no `Exception`.
+    """
+    try:
+        yield
+    except ZooError:
+        raise
+    except BaseException as fault:
+        panicked = type(fault).__name__ == "PanicException"
+        if not isinstance(fault, Exception) and not panicked:
+            raise  # an interrupt
+        said = f"{type(fault).__name__}: {fault}"[:300]
+        raise error(f"{what}: the tokenizers library says {said}.") from None
+
+
+def token(data: str | Mapping[str, Any], **flags: bool) -> AddedToken:
+    """A token that is cut out of a text before all others.
+
+    Args:
+        data: its text, or the object that files have of it.
+        flags: what is said of it where `data` does not.
+    """
+    from tokenizers import AddedToken
+
+    fields: dict[str, Any] = {"content": data} if isinstance(data, str) else dict(data)
+    if not isinstance(fields.get("content"), str):
+        raise ConfigError(f"a token is {data!r}; its text was expected.")
+    known: dict[str, Any] = {k: value for k, value in fields.items() if k in _TOKEN}
+    return AddedToken(**(flags | known))
+
+
+def read(text: str) -> Tokenizer:
+    """A `tokenizer.json`, which cuts and pads nothing by itself."""
     from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+# ---------------------------------------------------------------- vocabularies
 
 
 def word_pieces(
-    lines: Sequence[str], special: Mapping[str, str], settings: Mapping[str, Any], *, roberta: bool
-) -> str:
-    """The `tokenizer.json` of a WordPiece vocabulary.
+    vocabulary: Mapping[str, int], *, unk: str, options: Mapping[str, Any]
+) -> Tokenizer:
+    """Words cut into pieces.
 
     Args:
-        lines: the tokens, in the order of their ids.
-        special: the special tokens by name.
-        settings: content of a `tokenizer_config.json`: `do_lower_case`, `strip_accents`,
-            `tokenize_chinese_chars`.
-        roberta: whether texts begin and end as RoBERTa's do, and not as BERT's.
-
-    Raises:
-        ConfigError: the vocabulary lacks a special token.
+        vocabulary: id of each token.
+        unk: the token of words that it has no pieces for.
+        options: `do_lower_case`, `strip_accents`, `tokenize_chinese_chars`.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    vocabulary = {token: k for k, token in enumerate(lines)}
-    _check_has(vocabulary, special, "vocab.txt")
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk"]))
+    tokenizer = Tokenizer(models.WordPiece(dict(vocabulary), unk_token=unk))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
+        handle_chinese_chars=options["tokenize_chinese_chars"],
+        strip_accents=options["strip_accents"],
+        lowercase=options["do_lower_case"],
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    # MPNet's mask takes the space before it; that of RoBERTa's own class does not any more
-    return _finished(tokenizer, vocabulary, special, roberta=roberta, lstrip_mask=roberta)
+    return tokenizer
 
 
 def byte_pairs(
     vocabulary: Mapping[str, int],
-    merges: Sequence[str],
-    special: Mapping[str, str],
-    settings: Mapping[str, Any],
+    merges: Pairs,
     *,
-    roberta: bool,
-) -> str:
-    """The `tokenizer.json` of byte pairs.
+    options: Mapping[str, Any],
+    processor: Mapping[str, Any] | None = None,
+) -> Tokenizer:
+    """Bytes joined pair by pair.
 
     Args:
         vocabulary: id of each token.
-        merges: the lines of a `merges.txt`.
-        special, settings, roberta: as `word_pieces`; the setting is `add_prefix_space`.
-
-    Raises:
-        ConfigError: the vocabulary lacks a special token.
+        merges: which tokens are joined, the first ones first.
+        options: `add_prefix_space`.
+        processor: what stands before and after a text, as a `tokenizer.json` says it.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-    _check_has(vocabulary, special, "vocab.json")
-    lines = (line.partition(" ") for line in merges if not line.startswith("#version"))
-    pairs = [(left, right) for left, _, right in lines if right]
-    tokenizer = Tokenizer(models.BPE(dict(vocabulary), pairs, fuse_unk=False))
-    spaced = bool(settings.get("add_prefix_space", False))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    model = models.BPE(
+        dict(vocabulary),
+        list(merges),
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+        fuse_unk=False,
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=options["add_prefix_space"])
     tokenizer.decoder = decoders.ByteLevel()
-    if roberta:
-        return _finished(tokenizer, vocabulary, special, roberta=True, spaced=spaced)
-    tokenizer.add_special_tokens(sorted(set(special.values())))
-    return tokenizer.to_str()
+    if processor is not None:
+        tokenizer.post_processor = _processor(processor)
+    return tokenizer
 
 
-def _finished(
+def _processor(data: Mapping[str, Any]) -> Any:
+    """A post-processor as an object, which the library reads as a part of a tokenizer alone."""
+    from tokenizers import Tokenizer, models
+
+    whole = json.loads(Tokenizer(models.BPE({}, [])).to_str())
+    return Tokenizer.from_str(json.dumps({**whole, "post_processor": data})).post_processor
+
+
+def unigrams(
+    pieces: Pieces, *, unk_id: int, charsmap: bytes | None, options: Mapping[str, Any]
+) -> Tokenizer:
+    """The likeliest pieces of each word, as sentencepiece finds them.
+
+    Args:
+        pieces: token and logarithm of its probability, in the order of their ids.
+        unk_id: the token of characters that are in no piece.
+        charsmap: sentencepiece's table of characters that are written otherwise.
+        options: `add_prefix_space`.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.Unigram(list(pieces), unk_id=unk_id, byte_fallback=False))
+    if charsmap is not None:
+        tokenizer.normalizer = normalizers.Precompiled(charsmap)
+    scheme = "always" if options["add_prefix_space"] else "never"
+    spaces = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), spaces])
+    tokenizer.decoder = decoders.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
+    return tokenizer
+
+
+# ---------------------------------------------------------------- tokens that are added
+
+
+def add_tokens(
     tokenizer: Tokenizer,
-    vocabulary: Mapping[str, int],
-    special: Mapping[str, str],
-    *,
-    roberta: bool,
-    spaced: bool = False,
-    lstrip_mask: bool = False,
-) -> str:
-    """With special tokens, and what stands before and after each text."""
-    from tokenizers import AddedToken, processors
+    added: Iterable[AddedToken],
+    special: Sequence[str | AddedToken],
+    extra: Iterable[str | AddedToken],
+) -> bool:
+    """Add to a tokenizer what it has not yet; what has no id gets the next one.
 
-    first, last = ((special[name], vocabulary[special[name]]) for name in ("cls", "sep"))
-    if roberta:
-        tokenizer.post_processor = processors.RobertaProcessing(
-            last, first, trim_offsets=True, add_prefix_space=spaced
-        )
-    else:
-        begin, end = first[0], last[0]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{begin}:0 $A:0 {end}:0",
-            pair=f"{begin}:0 $A:0 {end}:0 $B:1 {end}:1",
-            special_tokens=[first, last],
-        )
-    added = [
-        AddedToken(token, special=True, normalized=False, lstrip=lstrip_mask and name == "mask")
-        for name, token in special.items()
-    ]
-    tokenizer.add_special_tokens(added)
-    return tokenizer.to_str()
+    Args:
+        added: in the order of the ids that their files gave them.
+        special: those with a meaning of their own.
+        extra: further special ones.
+
+    Returns:
+        Whether that changed anything.
+    """
+    new: list[str | AddedToken] = list(added)
+    known = {one.content for one in tokenizer.get_added_tokens_decoder().values()}
+    known.update(map(_content, new))
+    for one in (*special, *extra):
+        if _content(one) not in known and one not in new:
+            new.append(one)
+    names = {_content(one) for one in special}
+    tokens = [token(one, special=True) if isinstance(one, str) else one for one in new]
+    for one in tokens:
+        one.special = one.special or one.content in names
+    before = tokenizer.get_added_tokens_decoder()
+    tokenizer.add_tokens(tokens)
+    after = tokenizer.get_added_tokens_decoder()
+    return {k: repr(one) for k, one in before.items()} != {k: repr(one) for k, one in after.items()}
 
 
-def _check_has(vocabulary: Mapping[str, int], special: Mapping[str, str], file: str) -> None:
-    lacking = [token for token in dict.fromkeys(special.values()) if token not in vocabulary]
-    if lacking:
-        raise ConfigError(
-            f"{file} has {len(vocabulary)} tokens, and lacks the special token(s) "
-            f"{', '.join(lacking)}."
-        )
+def _content(one: str | AddedToken) -> str:
+    return one if isinstance(one, str) else one.content
+
+
+# ---------------------------------------------------------------- what stands around a text
+
+Marked = tuple[str, int]  # a token and its id
+
+
+def frame_bert(tokenizer: Tokenizer, first: Marked, last: Marked) -> None:
+    """`first`, a text, `last`; a second text and `last` again are another type of token."""
+    from tokenizers import processors
+
+    begin, end = first[0], last[0]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{begin}:0 $A:0 {end}:0",
+        pair=f"{begin}:0 $A:0 {end}:0 $B:1 {end}:1",
+        special_tokens=[first, last],
+    )
+
+
+def frame_roberta(
+    tokenizer: Tokenizer, first: Marked, last: Marked, options: Mapping[str, Any]
+) -> None:
+    """`first`, a text, `last`; two texts have `last` twice between them, and one type."""
+    from tokenizers import processors
+
+    tokenizer.post_processor = processors.RobertaProcessing(
+        last, first, options.get("trim_offsets", True), options.get("add_prefix_space", False)
+    )
+
+
+def frame_plain(tokenizer: Tokenizer, first: Marked, last: Marked) -> None:
+    """As `frame_roberta`, with all offsets as they are."""
+    from tokenizers import processors
+
+    begin, end = first[0], last[0]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[begin, "$A", end],
+        pair=[begin, "$A", end, end, "$B", end],
+        special_tokens=[first, last],
+    )
+
+
+def frame_as_told(tokenizer: Tokenizer, first: Marked | None, last: Marked | None) -> None:
+    """`first` and `last` around each text where they are given; a second text is another type."""
+    from tokenizers import processors
+
+    begin = ("", "") if first is None else (f"{first[0]}:0 ", f" {first[0]}:1")
+    end = ("", "") if last is None else (f" {last[0]}:0", f" {last[0]}:1")
+    single = f"{begin[0]}$A:0{end[0]}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=f"{single}{begin[1]} $B:1{end[1]}",
+        special_tokens=[mark for mark in (first, last) if mark is not None],
+    )

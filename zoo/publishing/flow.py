@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import HandleError, OptionError, PublishError
-from zoo.model import Model
-from zoo.publishing.gate import examine
 from zoo.publishing.hub import HubTarget
 from zoo.publishing.report import GateReport
-from zoo.publishing.staging import stage
 from zoo.publishing.target import FolderTarget, Sent, Target
-from zoo.readme import Facts
-from zoo.saving import MAX_SHARD_SIZE
+from zoo.pulling import fetch
+from zoo.weights.files import MAX_SHARD_SIZE
 from zoo.weights.handle import Source, parse_handle
+
+if TYPE_CHECKING:
+    from zoo.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,7 @@ def publish(
     create_pr: bool = False,
     prune: bool = False,
     force: bool = False,
+    untrained: bool = False,
     max_shard_size: int | str = MAX_SHARD_SIZE,
     license: str | None = None,
     datasets: Sequence[str] = (),
@@ -68,7 +69,8 @@ def publish(
     appear in one commit, or not at all, and are compared with what the hub then says it has.
 
     Args:
-        model_or_folder: from `zoo.load`, or a folder as `zoo.save` writes it.
+        model_or_folder: from `zoo.load`, or what it takes. A folder, as `zoo.save` writes it, is
+            published as it is.
         target: `org/name`, or a folder: a `Path`, or a text that starts with `./`, `../`, `/`, `~`.
         private: makes a new repo private, and insists that one that is there be so.
         revision: branch for the commit; a new one starts where `main` is.
@@ -79,6 +81,7 @@ def publish(
         create_pr: propose the commit in a pull request, and leave the branch as it is.
         prune: remove files of the target that are not published.
         force: replace a model of another architecture, or a README.md that was written by hand.
+        untrained: publish weights that were never trained, too; the page and a tag say so.
         max_shard_size: see `zoo.save`.
         license: identifier, such as `apache-2.0`; None is the card's, or the folder's.
         datasets: ids or names of what the model was trained on.
@@ -95,25 +98,34 @@ def publish(
         OptionError, HandleError: arguments that make no sense together.
         ZooError: what `zoo.load` raises for the folder.
     """
+    from zoo.publishing.gate import examine  # which imports TensorFlow
+    from zoo.publishing.staging import stage
+    from zoo.readme import Facts
+
     facts = Facts(
         license=license,
-        datasets=tuple(datasets),
+        datasets=(datasets,) if isinstance(datasets, str) else tuple(datasets),
         metrics=metrics or {},
         history=getattr(history, "history", history) or {},
     )
-    options = {
-        "revision": None if revision == "main" else revision,
-        "private": private,
-        "message": message,
-        "create_pr": create_pr,
-        "tag": tag,
-    }
-    given = {name: value for name, value in options.items() if value}
-    where = _target(target, Source(endpoint=endpoint, token=token), given)
+    where = check(
+        model_or_folder,
+        target,
+        private=private,
+        revision=revision,
+        message=message,
+        endpoint=endpoint,
+        token=token,
+        dry_run=dry_run,
+        tag=tag,
+        create_pr=create_pr,
+    )
     with tempfile.TemporaryDirectory(prefix="zoo-publish-") as folder:
         staged = stage(model_or_folder, Path(folder), where.address, facts, max_shard_size)
         there = where.look()
-        report = examine(staged, where.name, there, prune=prune, force=force)
+        report = examine(
+            staged, where.name, there, prune=prune, force=force, allow_untrained=untrained
+        )
         if show:
             show(report)
         if not report.passed:
@@ -123,6 +135,44 @@ def publish(
             removed = [file.name for file in report.files if file.state == "removed"]
             sent = where.send(list(staged.files.values()), removed, there)
     return Published(repo=where.address, commit=sent.commit, url=sent.url, report=report)
+
+
+def check(
+    model_or_folder: Model | str | os.PathLike,
+    target: str | os.PathLike,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    message: str | None = None,
+    endpoint: str | None = None,
+    token: str | bool | None = None,
+    dry_run: bool = False,
+    tag: str | None = None,
+    create_pr: bool = False,
+    **_: Any,
+) -> Target:
+    """Refuse what can be refused before a model is loaded: names, options, the right to write.
+
+    Args:
+        as for `publish`; the rest of its options are passed over.
+
+    Raises:
+        ZooError: as `publish`.
+    """
+    options = {
+        "revision": None if revision == "main" else revision,
+        "private": private,
+        "message": message,
+        "create_pr": create_pr,
+        "tag": tag,
+    }
+    given = {name: value for name, value in options.items() if value}
+    where = _target(target, Source(endpoint=endpoint, token=token), given)
+    if isinstance(model_or_folder, str | os.PathLike):
+        fetch(model_or_folder, Source())
+    if not dry_run:
+        where.check_may_write()
+    return where
 
 
 def _target(target: str | os.PathLike, source: Source, options: Mapping[str, Any]) -> Target:

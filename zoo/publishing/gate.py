@@ -18,7 +18,7 @@ from zoo.publishing import licences
 from zoo.publishing.report import Change, Check, GateReport, State
 from zoo.publishing.staging import Staged
 from zoo.publishing.target import CONFIG, README, File, There
-from zoo.readme import MARK, count_parameters, read_front_matter
+from zoo.readme import MARK, count_parameters, read_front_matter, untrained
 from zoo.registry.repo_config import license_section
 from zoo.saving import is_checkpoint
 from zoo.weights.files import open_checkpoint
@@ -33,7 +33,15 @@ _CODE = {
 """Endings of formats that hold code, or run it when they are read."""
 
 
-def examine(staged: Staged, target: str, there: There, *, prune: bool, force: bool) -> GateReport:
+def examine(
+    staged: Staged,
+    target: str,
+    there: There,
+    *,
+    prune: bool,
+    force: bool,
+    allow_untrained: bool = False,
+) -> GateReport:
     """Check the files, and what they would make of the target. Nothing is sent.
 
     Args:
@@ -42,6 +50,7 @@ def examine(staged: Staged, target: str, there: There, *, prune: bool, force: bo
         there: what is at the target.
         prune: whether files there that are not published go.
         force: whether a model of another architecture, or a page written by hand, may be replaced.
+        allow_untrained: whether there may be weights that were never trained.
     """
     changes = tuple(_changes(staged, there, prune))
     return GateReport(
@@ -50,6 +59,7 @@ def examine(staged: Staged, target: str, there: There, *, prune: bool, force: bo
             _names(staged),
             _formats(staged),
             _tensors(staged),
+            _training(staged, allow_untrained),
             *_reload(staged),
             _license(staged),
             _architecture(staged, there, force),
@@ -131,6 +141,15 @@ def _tensors(staged: Staged) -> Check:
     return _verdict("finite values", wrong, f"all of {len(checkpoint)} tensors")
 
 
+def _training(staged: Staged, allowed: bool) -> Check:
+    """No random weights, unless the caller insists."""
+    found = untrained(staged.model)
+    if found is None:
+        return Check(name="training", passed=True, found="no weights with their first values")
+    advice = "" if allowed else ": train them, or untrained=True (--untrained), which the page says"
+    return Check(name="training", passed=allowed, found=found + advice)
+
+
 def _license(staged: Staged) -> Check:
     """Every place names the same, known licence."""
     texts = [name for name in staged.files if name.upper().startswith(("LICENSE", "LICENCE"))]
@@ -174,6 +193,7 @@ def _reload(staged: Staged) -> Iterator[Check]:
             ("labels", model.labels, again.labels),
             ("preprocessing", card.preprocessing, card_again.preprocessing),
             ("tasks", model.record.task, again.record.task),
+            ("untrained weights", sorted(model.fresh), sorted(again.fresh)),
         )
         if before != after
     ]

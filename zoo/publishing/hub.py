@@ -56,6 +56,12 @@ class HubTarget:
         self._private, self._message, self._create_pr, self._tag = private, message, create_pr, tag
         self._writer = Writer(endpoint, repo)
 
+    def check_may_write(self) -> None:
+        if self._create_pr:
+            return  # which others may propose, too
+        self._must_be_online()
+        self._writer.check_may_write()
+
     def look(self) -> There:
         """What is at the branch; at `main` for a branch that is not there, nothing for a repo.
 
@@ -63,11 +69,7 @@ class HubTarget:
             OfflineError: offline.
             ZooError: the hub cannot be asked.
         """
-        if self._writer.endpoint.offline:
-            raise OfflineError(
-                f"Offline, so that nothing can be published to {self.name}. Allow the network "
-                "(HF_HUB_OFFLINE=0), or publish to a folder."
-            )
+        self._must_be_online()
         listing, missing = self._listing()
         checks = []
         if self._private and missing != "repo":
@@ -98,6 +100,13 @@ class HubTarget:
         place = "" if self._branch == "main" else f"/tree/{quote(self._branch)}"
         page = f"{self._writer.endpoint.url}/{self.address}{place}"
         return replace(sent, url=sent.url or page)
+
+    def _must_be_online(self) -> None:
+        if self._writer.endpoint.offline:
+            raise OfflineError(
+                f"Offline, so that nothing can be published to {self.name}. Allow the network "
+                "(HF_HUB_OFFLINE=0), or publish to a folder."
+            )
 
     def _listing(self) -> tuple[Listing, Missing]:
         """The files that the commit will be made on, and what has to be made before it."""

@@ -15,10 +15,12 @@ from zoo.loading import load
 from zoo.model import Model
 from zoo.publishing.target import CONFIG, README, File, visible_files
 from zoo.readme import Facts, readme
+from zoo.registry import registry
 from zoo.registry.repo_config import license_section
 from zoo.saving import INDEX, check_whole, shards, write, write_weights
 from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import LocalFolder, is_weights
+from zoo.weights.handle import parse_handle
 
 _COMPANIONS = (
     "preprocessor_config.json",
@@ -83,13 +85,16 @@ def stage(
         ZooError: what `zoo.load` raises for a folder, and `zoo.save` for a model.
     """
     left_out: tuple[str, ...] = ()
-    if isinstance(source, str | os.PathLike):
-        origin = LocalFolder(source)
+    if (
+        isinstance(source, str | os.PathLike)
+        and (handle := parse_handle(source, registry.is_name)).kind == "path"
+    ):
+        origin = LocalFolder(handle.name)
         model = load(origin.path)
         names = _take(origin, folder, max_shard_size)
         left_out = tuple(sorted(set(visible_files(origin.path)) - set(names)))
     else:
-        model = source
+        model = load(source) if isinstance(source, str | os.PathLike) else source
         check_whole(model)
         names = write(model, folder, address, max_shard_size)
     if facts.license:
@@ -106,7 +111,9 @@ def _take(origin: LocalFolder, folder: Path, max_shard_size: int | str) -> list[
     if not is_weights(names[0]):
         names.append(INDEX)
     elif shards(checkpoint := open_checkpoint(weights), max_shard_size).is_sharded:
-        names = write_weights(checkpoint, folder, max_shard_size)
+        names = write_weights(
+            checkpoint, folder, max_shard_size, checkpoint.aliases, checkpoint.untrained
+        )
     names += [name for name in visible_files(origin.path) if _belongs(name)]
     for name in names:
         if not (folder / name).exists():

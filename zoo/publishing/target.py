@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from zoo.errors import FileFormatError, IntegrityError
+from zoo.errors import AccessError, FileFormatError, IntegrityError
 from zoo.publishing.report import Check
 from zoo.weights.client import RemoteFile
 from zoo.weights.disk import check_room, git_sha1_of, sha256_of
@@ -80,6 +81,13 @@ class Target(Protocol):
     name: str
     address: str
 
+    def check_may_write(self) -> None:
+        """Refuse, before anything is done, what will certainly be refused when it is sent.
+
+        Raises:
+            AccessError: no token, or one that may not write there.
+        """
+
     def look(self) -> There:
         """What is there. Nothing is changed."""
 
@@ -99,6 +107,11 @@ class FolderTarget:
         self.path = path.expanduser()
         self.name = str(path)
         self.address = f"./{self.path.resolve().name}"
+
+    def check_may_write(self) -> None:
+        above = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not os.access(above, os.W_OK):
+            raise AccessError(f"{self.path} cannot be written to: {above} may not be changed.")
 
     def look(self) -> There:
         if self.path.exists() and not self.path.is_dir():

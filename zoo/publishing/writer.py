@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 NOTHING_HALF = "Nothing half-written is to be seen there."
 _ADVICE: dict[int, tuple[type[ZooError], str]] = {
-    401: (
-        AccessError,
-        "It needs a valid token: set HF_TOKEN, log in with `hf auth login`, or pass token=.",
-    ),
+    401: (AccessError, "It needs a valid token: {how}."),
     403: (
         AccessError,
         "The token has to be one with the right to write, of a member of the repo's owner.",
@@ -35,6 +32,8 @@ _ADVICE: dict[int, tuple[type[ZooError], str]] = {
     413: (UploadError, "It is larger than this server takes; max_shard_size= makes smaller files."),
     429: (UploadError, "It limits the rate of requests. Try again in a while."),
 }
+EVERY_ORG = "*"  # how a hub of zoo says that a token is good for all owners
+_NOTHING_SENT = "Nothing was sent."
 _LONGEST_SILENCE = 120.0  # seconds without a byte, until a hub that is written to is given up
 
 
@@ -46,6 +45,40 @@ class Writer(Client):
         NotFoundError: the repo or revision is not there (any more).
         UploadError: a conflict, no network, a server that fails or refuses.
     """
+
+    def check_may_write(self) -> None:
+        """Ask whose token is sent, and refuse one that certainly may not write here.
+
+        Whether a fine-grained token may, and what a hub thinks that does not tell of its users, is
+        known only when it is written to.
+        """
+        if not self.endpoint.token():
+            raise AccessError(
+                f"To publish {self.repo} at {self.endpoint.url} takes a token, and there is none: "
+                f"{self.endpoint.how_to_give_a_token}. {_NOTHING_SENT}"
+            )
+        try:
+            who = self._ask("the owner of the token", self._api().whoami)
+        except NotFoundError:
+            return
+        except AccessError as error:
+            raise AccessError(
+                f"{self.endpoint.url} does not know the token that was sent. {_NOTHING_SENT} To "
+                f"publish {self.repo}, {self.endpoint.how_to_give_a_token}."
+            ) from error
+        token = (who.get("auth") or {}).get("accessToken") or {}
+        owner = self.repo.partition("/")[0]
+        owners = [who.get("name"), *(org.get("name") for org in who.get("orgs") or ())]
+        if token.get("role") == "read":
+            raise AccessError(
+                f"The token of {owners[0]!r} at {self.endpoint.url} may read, and to publish "
+                f"{self.repo} takes one with the right to write. {_NOTHING_SENT}"
+            )
+        if owner not in owners and EVERY_ORG not in owners:
+            raise AccessError(
+                f"The token at {self.endpoint.url} is of {owners[0]!r}, who may not publish for "
+                f"{owner!r}; it may for {', '.join(filter(None, owners))}. {_NOTHING_SENT}"
+            )
 
     def is_private(self) -> bool:
         """Whether the repo is hidden from the public."""
@@ -175,6 +208,7 @@ class Writer(Client):
         """The error of ours for a status that the server answered."""
         status = error.response.status_code
         kind, advice = _ADVICE.get(status, (UploadError, "Try again in a while."))
+        advice = advice.format(how=self.endpoint.how_to_give_a_token)
         says = f" The server says: {error.server_message}" if error.server_message else ""
         return kind(
             f"{self.endpoint.url} refuses {what[0].lower()}{what[1:]} of {self.repo} (status "

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
+from zoo import typed
 from zoo.errors import ConfigError, did_you_mean
 from zoo.preprocessing import SPECS
 from zoo.preprocessing.spec import ImageSpec, Spec
@@ -25,6 +26,8 @@ class WeightsFile:
         sha256: hash of the file; None is trust on first use.
         url: plain https source, for files that are on no hub.
         bundled: the file ships in the package, under `zoo/bundled/<repo>`.
+        pull_request: `refs/pr/4`, the hub's converter's, where `main` has no safetensors; if it has
+            some by now, these are taken.
         layout: whose tensor names and shapes the file has; None is the family's first.
     """
 
@@ -34,6 +37,7 @@ class WeightsFile:
     sha256: str | None = None
     url: str | None = None
     bundled: bool = False
+    pull_request: str | None = None
     layout: str | None = None
 
 
@@ -55,6 +59,7 @@ class ModelCard:
         published: figures quoted from others, each with its source. `imagenet-1k` was measured
             with this very preprocessing, `imagenet-1k@288` at another image size.
         paper_ids, origin_url, description: provenance.
+        idle: keys of the config that it was read from that change nothing.
     """
 
     name: str
@@ -71,6 +76,7 @@ class ModelCard:
     paper_ids: tuple[str, ...] = ()
     origin_url: str | None = None
     description: str | None = None
+    idle: tuple[str, ...] = ()
 
 
 def to_data(value: Any) -> Any:
@@ -90,42 +96,50 @@ def to_data(value: Any) -> Any:
     return value
 
 
-def from_data(kind: type[_T], data: Mapping[str, Any]) -> _T:
+def from_data(kind: type[_T], data: Mapping[str, Any], *, check: bool = False) -> _T:
     """A `ModelCard`, `WeightsFile` or spec from what `to_data` gave.
 
+    Args:
+        check: whether values are checked as well: of a file that nobody vouches for. The
+            registry's own would take four times as long to read.
+
     Raises:
-        ConfigError: a field that `kind` does not have, or one that it needs and that is missing.
+        ConfigError: a field that `kind` does not have, or one that it needs and that is missing, or
+            a value that a field cannot have.
     """
     known, required = _fields(kind)  # type: ignore[arg-type]  # mypy holds classes unhashable
     if not known.issuperset(data):
         name = next(name for name in data if name not in known)
         raise ConfigError(
             f"{kind.__name__} has no field {name!r}; it has {', '.join(sorted(known))}."
-            f"{did_you_mean(name, known)}"
+            f"{did_you_mean(str(name), known)}"
         )
     if not required.issubset(data):
         missing = ", ".join(sorted(required - set(data)))
         raise ConfigError(f"{kind.__name__} needs the field(s) {missing}; found {', '.join(data)}.")
-    return kind(**{name: _field(name, value) for name, value in data.items()})
+    values = {name: _field(name, value, check) for name, value in data.items()}
+    if check:
+        typed.check(kind, values, where=kind.__name__)
+    return kind(**values)
 
 
-def _field(name: str, value: Any) -> Any:
+def _field(name: str, value: Any, check: bool) -> Any:
     if name == "weights" and isinstance(value, Mapping):
-        return from_data(WeightsFile, value)
+        return from_data(WeightsFile, value, check=check)
     if name == "preprocessing" and isinstance(value, Mapping):
-        return _spec(dict(value))
+        return _spec(dict(value), check)
     return tuple(value) if isinstance(value, list) else value
 
 
-def _spec(data: dict[str, Any]) -> Spec:
+def _spec(data: dict[str, Any], check: bool) -> Spec:
     """The preprocessing of a card: of images, where it names no other kind."""
     kind = data.pop("kind", ImageSpec.kind)
-    if kind not in SPECS:
+    if not isinstance(kind, str) or kind not in SPECS:
         raise ConfigError(
             f"There is no preprocessing of kind {kind!r}; there are {', '.join(SPECS)}."
             f"{did_you_mean(str(kind), SPECS)}"
         )
-    return from_data(SPECS[kind], data)
+    return from_data(SPECS[kind], data, check=check)
 
 
 @functools.cache

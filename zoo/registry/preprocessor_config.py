@@ -19,6 +19,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
 from zoo.preprocessing.spec import ImageSpec, Interpolation
+from zoo.typed import Size, fits
 
 # by Pillow's numbers
 _FILTERS: list[Interpolation] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
@@ -298,11 +299,11 @@ def _flag(values: dict[str, Any], name: str) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return fits(value, Size)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return fits(value, float)
 
 
 # Writing

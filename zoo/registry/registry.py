@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean
-from zoo.registry.card import ModelCard, from_data
+from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, nearest, suggestion
+from zoo.options import plain
+from zoo.registry.card import ModelCard, WeightsFile, from_data
+from zoo.weights.handle import Source
 
 CARDS = Path(__file__).parent / "cards"
+ABSENT = Path(__file__).parent / "absent.json"
 ENTRY_POINTS = "zoo.families"
 
 
@@ -72,6 +76,8 @@ def list_models(
     min_params: float | None = None,
     max_params: float | None = None,
     min_top1: float | None = None,
+    bundled: bool = False,
+    cached: bool = False,
 ) -> list[str]:
     """Names of the pretrained models, sorted.
 
@@ -82,6 +88,9 @@ def list_models(
         min_params, max_params: number of parameters; a card that states none is left out.
         min_top1: least published ImageNet-1k top-1 accuracy, in per cent, with the card's own
             preprocessing; a card that states none is left out.
+        bundled: only those whose weights are in the package.
+        cached: only those whose weights are on this machine: in the package, or in the cache of
+            the hub that is asked by default, whoever fetched them.
 
     Raises:
         UnknownNameError: a task, licence or family that no model has; the message has the nearest.
@@ -98,7 +107,19 @@ def list_models(
     if min_top1 is not None:
         low = _bound("min_top1", min_top1, 0)
         cards = [c for c in cards if c.published.get("imagenet-1k", {}).get("top1", -1) >= low]
+    if bundled:
+        cards = [card for card in cards if card.weights and card.weights.bundled]
+    if cached:
+        cards = [card for card in cards if card.weights and _is_here(card.weights)]
     return _matching((card.name for card in cards), pattern)
+
+
+def _is_here(weights: WeightsFile) -> bool:
+    from zoo.weights.cache import is_cached
+
+    return weights.bundled or is_cached(
+        weights.file, repo=weights.repo, url=weights.url, source=Source()
+    )
 
 
 def list_architectures(pattern: str | Sequence[str] | None = None) -> list[str]:
@@ -157,6 +178,25 @@ def import_family(family: str) -> Any:
     return module.FAMILY
 
 
+def import_third_parties() -> None:
+    """Import the modules that build other packages' families.
+
+    One that cannot be imported is a warning and must not break the rest.
+    """
+    for family, module in _registry().modules.items():
+        if module.partition(".")[0] == __name__.partition(".")[0]:
+            continue
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # another package's fault, of whatever kind
+            warnings.warn(
+                f"{module!r}, which builds the family {family!r}, cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
 def architecture_card(name: str) -> ModelCard:
     """The card of an architecture without weights: its family, config and parameter count.
 
@@ -171,8 +211,7 @@ def architecture_card(name: str) -> ModelCard:
     successor = registry.deprecated.get(name)
     card = registry.architectures.get(successor.partition(".")[0] if successor else name)
     if card is None:
-        near = did_you_mean(name, registry.architectures)
-        raise UnknownNameError(f"There is no architecture {name!r}.{near}")
+        raise UnknownNameError(f"There is no architecture {name!r}.{hint(name)}")
     return copy.deepcopy(card)
 
 
@@ -184,6 +223,35 @@ def architecture_config(name: str) -> tuple[str, dict[str, Any]]:
     """
     card = architecture_card(name)
     return card.family, dict(card.config)
+
+
+def hint(name: str) -> str:
+    """What a name that is none may have meant, with a leading space: a slip, or a model that timm
+    has and zoo has not; the empty string where nothing is like it."""
+    architecture, dot, _ = name.partition(".")
+    known = {other for other in _registry().names() if dot or "." not in other}
+    longer = [other for other in known if name.lower() in other.lower()]
+    if longer:
+        return suggestion(sorted(longer, key=lambda o: (not o.startswith(name), len(o), o))[:3])
+    word = _first_word(name)
+    alike = {o for o in known | _absent() if nearest(word, [_first_word(o)], least=0.7)}
+    best = nearest(architecture, alike, 1)
+    if best and best[0] not in known:
+        return f" timm has {best[0]!r}, which zoo does not have yet."
+    return did_you_mean(name, alike & known)
+
+
+def _first_word(name: str) -> str:
+    """The letters that a name begins with: what comes after them, such as `_tiny` or `50`, makes
+    names of quite different things alike."""
+    letters = re.match(r"[^\W\d_]+", name)
+    return letters[0] if letters else name
+
+
+@functools.cache
+def _absent() -> frozenset[str]:
+    """Architectures of timm that were not in the registry when it was written."""
+    return frozenset(json.loads(ABSENT.read_text("utf-8"))["architectures"])
 
 
 def _forward(name: str) -> str:
@@ -204,9 +272,8 @@ def _find(name: str) -> ModelCard:
         return registry.cards[name]
     architecture, dot, tag = name.partition(".")
     if architecture not in registry.architectures:
-        known = {*registry.architectures, *registry.deprecated, *(registry.cards if dot else ())}
         raise UnknownNameError(
-            f"There is no model {name!r}.{did_you_mean(name, known)} "
+            f"There is no model {name!r}.{hint(name)} "
             "`zoo.list_models()` gives every pretrained model."
         )
     if not dot:
@@ -244,7 +311,8 @@ def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
 def _bound(option: str, value: Any, otherwise: float) -> float:
     if value is None:
         return otherwise
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise OptionError(
             f"{option} is a number, such as 30e6 parameters or 80.0 per cent; got {value!r}."
         )

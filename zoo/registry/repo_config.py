@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from zoo import typed
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.preprocessing.spec import ImageSpec
 from zoo.preprocessing.text_spec import TextSpec
@@ -26,7 +27,7 @@ from zoo.registry.registry import architecture_card
 from zoo.registry.timm_config import CLASSIFICATION, FEATURES
 from zoo.registry.tokenizer_config import text_spec, tokenizer_files
 from zoo.registry.transformers_config import MODEL_TYPES
-from zoo.registry.transformers_text import TEXT
+from zoo.registry.transformers_text import TEXT, max_length
 from zoo.registry.transformers_text import task_of as task_of_text
 
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
@@ -56,17 +57,29 @@ def card_from_config(
     if not isinstance(config, Mapping):
         found = type(config).__name__
         raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
+    card = _read(config, origin, preprocessor, file)
+    typed.check(ModelCard, vars(card), where=_where(origin))
+    return card
+
+
+def _read(
+    config: Mapping[str, Any],
+    origin: str,
+    preprocessor: Mapping[str, Any] | None,
+    file: Callable[[str], str | None],
+) -> ModelCard:
+    """The card, by the form that the config has."""
     if OURS in config:
         return _from_zoo(config[OURS], origin)
     if "architecture" in config:
         return timm_config.read(config, origin=origin, where=_where(origin))
-    if config.get("model_type") in TEXT:
-        return _from_text(config, origin, file)
-    if "model_type" in config:
+    if isinstance(model_type := config.get("model_type"), str):
+        if model_type in TEXT:
+            return _from_text(config, origin, file)
         return _from_transformers(config, origin, preprocessor)
     raise ConfigError(
         f"{_where(origin)} does not say which model it is: expected 'architecture' (timm) or "
-        f"'model_type' (transformers), found {', '.join(map(str, config)) or 'nothing'}."
+        f"'model_type' (transformers), found {', '.join(map(str, config))[:500] or 'nothing'}."
     )
 
 
@@ -94,7 +107,7 @@ def config_from_card(
             first, *others = card.preprocessing.stop_ids
             config["eos_token_id"] = [first, *others] if others else first
         return config
-    plain = replace(card, weights=None, num_params=None, published={})
+    plain = replace(card, weights=None, num_params=None, published={}, idle=())
     return {"architecture": card.architecture, OURS: to_data(plain)}
 
 
@@ -115,8 +128,10 @@ def text_files(spec: TextSpec, fields: Mapping[str, Any]) -> dict[str, str]:
         fields,
         width=fields["hidden_size"],
         max_length=spec.max_length,
+        lower_case=spec.lower_case,
         prompts=spec.prompts,
         default_prompt=spec.default_prompt,
+        similarity=spec.similarity,
     )
     return texts | {name: json.dumps(value, indent=2) + "\n" for name, value in data.items()}
 
@@ -137,11 +152,16 @@ def _from_zoo(data: Any, origin: str) -> ModelCard:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{_where(origin)}: {OURS!r} should hold an object; it holds {data!r}.")
     try:
-        card = from_data(ModelCard, {**data, "name": origin})
+        card = from_data(ModelCard, {**data, "name": origin}, check=True)
         bare = architecture_card(card.architecture)
     except (ConfigError, UnknownNameError) as error:
         raise ConfigError(f"{_where(origin)}: {error}") from error
-    return replace(card, config={**bare.config, **card.config})
+    if card.family != bare.family:
+        raise ConfigError(
+            f"{_where(origin)}: {card.architecture!r} is of the family {bare.family!r}; the file "
+            f"says {card.family!r:.100}."
+        )
+    return replace(card, config={**bare.config, **card.config}, weights=None)
 
 
 def _from_transformers(
@@ -163,6 +183,7 @@ def _from_transformers(
         labels=found.labels,
         license=config.get("license"),
         num_params=None,
+        idle=found.idle,
     )
 
 
@@ -171,20 +192,29 @@ def _from_text(
 ) -> ModelCard:
     """A text model in transformers' form, perhaps with sentence-transformers' files beside it."""
     found = transformers_config.read(config, where=_where(origin))
-    fields, sentences = found.fields, None
-    if fields["head"] == "base":
-        sentences = sentence_config.read(file, origin=origin.rstrip("/"))
+    sentences = None
+    if (head := found.fields["head"]) in ("base", "language", "replaced"):
+        strict = head == "base"
+        sentences = sentence_config.read(file, origin=origin.rstrip("/"), strict=strict)
+    if sentences is not None:  # which are made of the network without its head
+        found = transformers_config.read({**config, "architectures": None}, where=_where(origin))
+    fields = found.fields
     spec = text_spec(
         file, model_type=found.model_type, fields=fields, config=config, origin=origin.rstrip("/")
     )
     if sentences is not None:
-        fields = fields | sentences.fields
+        length = sentences.max_length and min(sentences.max_length, max_length(fields))
         spec = replace(
             spec,
-            max_length=min(n for n in (sentences.max_length, spec.max_length) if n),
+            max_length=length or spec.max_length,
+            lower_case=sentences.lower_case,
             prompts=sentences.prompts,
             default_prompt=sentences.default_prompt,
+            include_prompt=sentences.fields["include_prompt"],
+            similarity=sentences.similarity,
         )
+        fields = fields | sentences.fields
+    typed.check(TextSpec, vars(spec), where=origin)
     return replace(
         architecture_card(found.model_type),
         name=origin,
@@ -194,6 +224,7 @@ def _from_text(
         labels=found.labels,
         license=config.get("license"),
         num_params=None,
+        idle=found.idle,
     )
 
 

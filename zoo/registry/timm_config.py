@@ -10,13 +10,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypedDict
 
-from zoo.errors import ConfigError, UnknownNameError, did_you_mean
-from zoo.preprocessing.spec import ImageSpec, Spec
+from zoo import typed
+from zoo.errors import ConfigError, UnknownNameError
+from zoo.preprocessing.spec import CropMode, ImageSpec, Interpolation, Spec
 from zoo.registry import labels as label_sets
 from zoo.registry.card import ModelCard
 from zoo.registry.registry import architecture_card
+from zoo.typed import Channels, Count, Size
 
 CLASSIFICATION, FEATURES = "image-classification", "image-feature-extraction"
 
@@ -26,18 +28,49 @@ _DEFAULT_CLASSES, _DEFAULT_CHANNELS = 1000, 3
 # Fields of the config that act in training alone, which timm leaves out of a saved config too.
 _TRAINING = {"drop_rate", "drop_path_rate"}
 
-# What `pretrained_cfg` may hold: read below, or of no effect on the model and its inputs.
-_READ = {
-    *("input_size", "test_input_size", "fixed_input_size", "crop_pct", "test_crop_pct"),
-    *("crop_mode", "interpolation", "mean", "std", "num_classes", "label_offset", "label_names"),
-    *("label_descriptions", "license", "paper_ids", "origin_url", "description"),
-}
+_MOST_CLASSES = 1 << 20  # that labels by index are filled up to
+
+
+class PretrainedCfg(TypedDict, total=False):
+    """What is read of a `pretrained_cfg`; null stands for timm's default."""
+
+    input_size: tuple[Channels, Size, Size] | None
+    test_input_size: tuple[Channels, Size, Size] | None
+    fixed_input_size: bool | None
+    crop_pct: float | None
+    test_crop_pct: float | None
+    crop_mode: CropMode | None
+    interpolation: Interpolation | None
+    mean: float | tuple[float, ...] | None
+    std: float | tuple[float, ...] | None
+    num_classes: Count | None
+    label_offset: Any
+    label_names: tuple[str, ...] | Mapping[str, str] | None
+    label_descriptions: Mapping[str, str] | None
+    license: str | None
+    paper_ids: str | tuple[str, ...] | None
+    origin_url: str | None
+    description: str | None
+
+
+_READ = PretrainedCfg.__annotations__
+
+
+class _Arguments(TypedDict, total=False):
+    """The `model_args` that are of every network."""
+
+    num_classes: Count
+    in_chans: Channels | None
+
+
+# What else timm writes there, of no effect on the model and its inputs.
 _WITHOUT_EFFECT = {
     *("url", "file", "state_dict", "hf_hub_id", "hf_hub_filename", "source", "architecture", "tag"),
     *("custom_load", "min_input_size", "pool_size", "test_pool_size", "first_conv", "classifier"),
     *("paper_name", "notes"),
 }
-_TOP_LEVEL = {"architecture", "num_features", "global_pool", "model_args"}
+_TOP_LEVEL = {"architecture", "num_features", "global_pool", "model_args", "pretrained_cfg"}
+_BESIDE = ("num_classes", "label_names", "label_descriptions")  # which win over `pretrained_cfg`
 
 
 def read(config: Mapping[str, Any], *, origin: str, where: str) -> ModelCard:
@@ -55,16 +88,16 @@ def read(config: Mapping[str, Any], *, origin: str, where: str) -> ModelCard:
         bare = architecture_card(str(config["architecture"]))
     except UnknownNameError as error:
         raise ConfigError(f"{error} It was found in {where}.") from None
-    cfg, arguments = _sections(config, where)
+    cfg, arguments, idle = _sections(config, where)
     num_classes = arguments.pop("num_classes", cfg.get("num_classes", _DEFAULT_CLASSES))
-    if not isinstance(num_classes, int) or num_classes < 0:
-        raise ConfigError(f"{where}: num_classes is {num_classes!r}, not a count.")
     spec = image_spec(cfg, where=where)
     universal = {
         "num_classes": (num_classes, _DEFAULT_CLASSES),
         "in_chans": (spec.channels, _DEFAULT_CHANNELS),
     }
     changed = arguments | {k: v for k, (v, default) in universal.items() if v != default}
+    if config.get("problem_type") is not None:
+        changed["problem_type"] = config["problem_type"]
     sized = "img_size" in bare.config and "img_size" not in arguments
     if sized and spec.fixed_input_size:  # timm builds for the input
         changed["img_size"] = list(spec.input_size)
@@ -81,6 +114,7 @@ def read(config: Mapping[str, Any], *, origin: str, where: str) -> ModelCard:
         paper_ids=(paper_ids,) if isinstance(paper_ids, str) else tuple(paper_ids),
         origin_url=cfg.get("origin_url"),
         description=cfg.get("description"),
+        idle=idle,
     )
 
 
@@ -113,6 +147,8 @@ def write(
         if spec.fixed_input_size and built["img_size"] == list(spec.input_size):
             del built["img_size"]  # timm takes it from the input
     config: dict[str, Any] = {"architecture": card.architecture, "num_classes": num_classes}
+    if problem := built.pop("problem_type", None):  # of which timm knows nothing, nor minds it
+        config["problem_type"] = problem
     if num_features is not None:
         config["num_features"] = num_features
     names = label_names if label_names is not None else _explicit_labels(card, num_classes)
@@ -146,23 +182,23 @@ def image_spec(pretrained_cfg: Mapping[str, Any], *, where: str) -> ImageSpec:
     Raises:
         ConfigError: a size, interpolation or crop mode that is none.
     """
+    typed.check(PretrainedCfg, pretrained_cfg, where=where)
     cfg = {key: value for key, value in pretrained_cfg.items() if value is not None}
-    channels, *size = _size(cfg, "input_size", where) or (_DEFAULT_CHANNELS, 224, 224)
-    _, *test_size = _size(cfg, "test_input_size", where) or (None,)
+    channels, *size = cfg.get("input_size", (_DEFAULT_CHANNELS, 224, 224))
+    _, *test_size = cfg.get("test_input_size", (None,))
     values: dict[str, Any] = {
         "input_size": tuple(size),
         "test_input_size": tuple(test_size) or None,
         "channels": channels,
     }
-    for name in ("crop_pct", "test_crop_pct", "fixed_input_size"):
-        if name in cfg:
-            values[name] = cfg[name]
-    for name in ("interpolation", "crop_mode"):
-        if name in cfg:
-            values[name] = _one_of(get_args(get_type_hints(ImageSpec)[name]), cfg, name, where)
-    for name in ("mean", "std"):
-        values[name] = _per_channel(cfg.get(name, getattr(ImageSpec(), name)), channels)
-    return ImageSpec(**values)
+    same = ("crop_pct", "test_crop_pct", "fixed_input_size", "interpolation", "crop_mode")
+    values |= {name: cfg[name] for name in same if name in cfg}
+    try:
+        for name in ("mean", "std"):
+            values[name] = _per_channel(cfg.get(name, getattr(ImageSpec(), name)), channels)
+        return ImageSpec(**values)
+    except (ConfigError, ArithmeticError) as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def task_of(architecture: str, num_classes: int) -> str:
@@ -175,19 +211,27 @@ def task_of(architecture: str, num_classes: int) -> str:
     return FEATURES if projects or not num_classes else CLASSIFICATION
 
 
-def _sections(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`pretrained_cfg` and the arguments that build the model, from either form of the config."""
-    if isinstance(config.get("pretrained_cfg"), Mapping):
-        over = ("num_classes", "label_names", "label_descriptions")
-        cfg = {**config["pretrained_cfg"], **{k: config[k] for k in over if k in config}}
-        arguments = dict(config.get("model_args") or {})
-    else:
-        cfg = {k: v for k, v in config.items() if k not in _TOP_LEVEL}
+def _sections(
+    config: Mapping[str, Any], where: str
+) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+    """`pretrained_cfg`, `model_args` and the idle keys, from timm's form or its older flat one."""
+    cfg, arguments = config.get("pretrained_cfg"), config.get("model_args") or {}
+    for name, part in (("pretrained_cfg", cfg), ("model_args", arguments)):
+        if part is not None and not isinstance(part, Mapping):
+            raise ConfigError(f"{where}: {name} is {part!r:.100}; an object was expected.")
+    beside = {key: value for key, value in config.items() if key not in _TOP_LEVEL}
+    idle = []
+    if cfg is None:
+        cfg = beside
         cfg.setdefault("label_names", cfg.pop("labels", None))
         arguments = {}
-    for name in cfg.keys() - _READ - _WITHOUT_EFFECT:
-        _warn(f"{where}: ignored {name!r}, which is unknown in a pretrained_cfg.")
+    else:
+        idle = [key for key in beside if key not in _BESIDE]
+        cfg = {**cfg, **{key: beside[key] for key in _BESIDE if key in beside}}
+    idle += [key for key in cfg if key not in _WITHOUT_EFFECT and key not in _READ]
+    typed.check(PretrainedCfg, cfg, where=where)
     cfg = {key: value for key, value in cfg.items() if value is not None}
+    arguments = _stated(arguments, where)
     if cfg.get("label_offset"):
         raise ConfigError(
             f"{where} has label_offset {cfg['label_offset']!r}: classes of the checkpoint "
@@ -198,7 +242,13 @@ def _sections(config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], di
         for name in ("input_size", "test_input_size"):
             if name in cfg or name == "input_size":
                 cfg[name] = (channels, *cfg.get(name, (channels, 224, 224))[1:])
-    return cfg, arguments
+    return cfg, arguments, tuple(sorted(idle))
+
+
+def _stated(arguments: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`model_args`, of which all but these go to the family's config as they are."""
+    typed.check(_Arguments, arguments, where=where)
+    return dict(arguments)
 
 
 def _labels(cfg: Mapping[str, Any], num_classes: int, where: str) -> str | tuple[str, ...] | None:
@@ -207,10 +257,8 @@ def _labels(cfg: Mapping[str, Any], num_classes: int, where: str) -> str | tuple
     names = cfg.get("label_names")
     if not names:
         return known
-    if isinstance(names, Mapping):  # class index -> name, with gaps allowed
-        by_index = {int(index): name for index, name in names.items()}
-        count = max(num_classes, *(index + 1 for index in by_index))
-        names = [by_index.get(index, str(index)) for index in range(count)]
+    if isinstance(names, Mapping):
+        names = _by_index(names, num_classes, where)
     if len(names) != num_classes:
         _warn(
             f"{where} names {len(names)} labels for {num_classes} classes; the model is "
@@ -221,6 +269,19 @@ def _labels(cfg: Mapping[str, Any], num_classes: int, where: str) -> str | tuple
         return known
     descriptions = cfg.get("label_descriptions") or {}
     return tuple(descriptions.get(name, name) for name in names)
+
+
+def _by_index(names: Mapping[str, str], num_classes: int, where: str) -> list[str]:
+    """Names by the index of their class, with gaps allowed."""
+    if not all(index.isascii() and index.isdecimal() and len(index) < 8 for index in names):
+        raise ConfigError(
+            f"{where}: label_names is an object whose keys are no indices of classes."
+        )
+    by_index = {int(index): name for index, name in names.items()}
+    count = max(num_classes, max(by_index) + 1)
+    if count > _MOST_CLASSES:
+        raise ConfigError(f"{where} names some of {count} classes, more than {_MOST_CLASSES}.")
+    return [by_index.get(index, str(index)) for index in range(count)]
 
 
 def _explicit_labels(card: ModelCard, num_classes: int) -> Sequence[str] | None:
@@ -252,28 +313,6 @@ def _to_pretrained_cfg(spec: Spec | None) -> dict[str, Any]:
         "mean": list(spec.mean),
         "std": list(spec.std),
     }
-
-
-def _size(cfg: Mapping[str, Any], name: str, where: str) -> tuple[int, ...] | None:
-    size = cfg.get(name)
-    if size is None:
-        return None
-    if not (isinstance(size, Sequence) and len(size) == 3 and all(_positive(n) for n in size)):
-        raise ConfigError(f"{where}: {name} is {size!r}; expected [channels, height, width].")
-    return tuple(size)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _one_of(allowed: Sequence[str], cfg: Mapping[str, Any], name: str, where: str) -> str:
-    if cfg[name] not in allowed:
-        raise ConfigError(
-            f"{where}: {name} is {cfg[name]!r}; expected one of {', '.join(allowed)}."
-            f"{did_you_mean(str(cfg[name]), allowed)}"
-        )
-    return cfg[name]
 
 
 def _per_channel(value: Any, channels: int) -> tuple[float, ...]:

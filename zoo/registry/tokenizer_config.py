@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.text_spec import TOKENS, TextSpec
-from zoo.preprocessing.tokenizers import byte_pairs, word_pieces
+from zoo.registry.tokenizer_classes import OF_TYPE, TokenizerClass, UnavailableError, class_of
+from zoo.registry.tokenizer_files import Made, made
+from zoo.registry.tokenizer_settings import Files, Read, settings_of
 from zoo.registry.transformers_text import max_length
 
-Read = Callable[[str], str | None]  # the content of a file, None where there is none
 _LONGEST = 1 << 20  # transformers writes 1e30 where nothing bounds the length
+_SIDES = ("padding_side", "truncation_side")
 
-_BERT = {"unk": "[UNK]", "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-_ROBERTA = {
-    "unk": "<unk>",
-    "pad": "<pad>",
-    "cls": "<s>",
-    "sep": "</s>",
-    "mask": "<mask>",
-    "bos": "<s>",
-    "eos": "</s>",
-}
-_SPECIAL = {  # the tokens of each model type, unless its files say otherwise
-    "bert": _BERT,
-    "distilbert": _BERT,
-    "electra": _BERT,
-    "mpnet": _ROBERTA | {"unk": "[UNK]"},
-    "gpt2": dict.fromkeys(("unk", "bos", "eos"), "<|endoftext|>"),
-}
 # The ids that end a text where the config does not say, as transformers has them.
 _STOPS = {"gpt2": 50256, **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), 2)}
 
@@ -43,7 +28,10 @@ def text_spec(
     config: Mapping[str, Any],
     origin: str,
 ) -> TextSpec:
-    """What texts go through, by the files beside a model.
+    """What texts go through, by the files beside a model, as transformers reads them.
+
+    Where the tokenizer is one that zoo does not have, the spec says so to whoever comes with
+    texts: the model still takes token ids.
 
     Args:
         file: gives the content of a file.
@@ -54,112 +42,131 @@ def text_spec(
     Raises:
         ConfigError: a file that is not what it should be, or more tokens than the network knows.
     """
-    settings = _object(file, "tokenizer_config.json", origin)
-    special = _special_tokens(file, settings, model_type, origin)
-    tokenizer = file("tokenizer.json") or _built(file, settings, special, model_type, origin)
-    ids = {} if tokenizer is None else _ids(tokenizer, origin)
-    if ids and (highest := max(ids.values())) >= fields["vocab_size"]:
-        raise ConfigError(
-            f"{origin}: the tokenizer has the id {highest}, but the network's table has "
-            f"{fields['vocab_size']} tokens: they are not of one model. Take the tokenizer files "
-            "that the weights were published with."
-        )
-    length = settings.get("model_max_length") or _LONGEST
-    longest = min(length, max_length(fields))
-    pad = ids.get(special.get("pad", ""), fields.get("padding_idx"))
-    types = ("token_type_ids",) if (fields.get("type_vocab_size") or 0) > 1 else ()
-    stops = _stop_ids(file, {"eos_token_id": _STOPS.get(model_type)} | dict(config), origin)
+    files = Files(file, origin)
+    settings = settings_of(files)
+    found, reason = None, None
+    try:
+        kind = class_of(settings, config, model_type)
+        settings = {**settings, "tokenizer_class": kind.name}
+        found = made(files, kind, settings, fields["vocab_size"])
+    except UnavailableError as error:
+        kind, reason = OF_TYPE[model_type], f"{origin}: {error}"
+    except ConfigError as error:
+        said = str(error)
+        raise ConfigError(said if said.startswith(origin) else f"{origin}: {said}") from None
+    stops = _stop_ids(files, {"eos_token_id": _STOPS.get(model_type)} | dict(config))
+    special = _special(found, kind, OF_TYPE[model_type])
+    pad = _pad_id(found, special, fields)
+    sides = dict.fromkeys(_SIDES, "right") | dict(found.sides if found else {})
     return TextSpec(
-        tokenizer=tokenizer,
+        tokenizer=found.text if found else None,
+        no_tokenizer=reason,
         settings=settings,
-        inputs=("input_ids", "attention_mask", *types),
+        inputs=_inputs(settings, kind, fields, found, origin),
         vocab_size=fields["vocab_size"],
-        max_length=int(longest),
-        padding_side=settings.get("padding_side", "right"),
-        truncation_side=settings.get("truncation_side", "right"),
+        max_length=min(_stated_length(settings, origin), max_length(fields)),
+        **{name: settings.get(name, side) for name, side in sides.items()},
         padding_idx=next((k for k in (pad, *stops) if k is not None), 0),
-        special={name: token for name, token in special.items() if not ids or token in ids},
+        special=special,
         stop_ids=stops,
+        split_special=bool(settings.get("split_special_tokens")),
+        clean_up=found is not None and _cleans_up(found, settings),
     )
 
 
 def tokenizer_files(spec: TextSpec) -> dict[str, str]:
     """The files by which transformers cuts texts as `spec` says, by name."""
     if spec.tokenizer is None:
-        return {}
+        # so that the tokenizer that zoo does not have is named when the folder is loaded
+        return _written({"tokenizer_config.json": spec.settings} if spec.no_tokenizer else {})
     special = {f"{name}_token": token for name, token in spec.special.items()}
-    sides = {"padding_side": spec.padding_side, "truncation_side": spec.truncation_side}
+    sides = {name: getattr(spec, name) for name in _SIDES}
     settings = {**special, **sides, "model_max_length": spec.max_length, **spec.settings}
     texts = {"tokenizer_config.json": settings, "special_tokens_map.json": special}
-    written = {name: json.dumps(data, indent=2) + "\n" for name, data in texts.items()}
-    return {"tokenizer.json": spec.tokenizer, **written}
+    return {"tokenizer.json": spec.tokenizer, **_written(texts)}
+
+
+def _written(texts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: json.dumps(data, indent=2) + "\n" for name, data in texts.items()}
 
 
 # ---------------------------------------------------------------- what the files say
 
 
-def _object(file: Read, name: str, origin: str) -> dict[str, Any]:
-    """A JSON object; an empty one where the file is missing."""
-    text = file(name)
-    if text is None:
-        return {}
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{origin}/{name} is not valid JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{origin}/{name} should hold an object.")
-    return data
+def _special(found: Made | None, kind: TokenizerClass, usual: TokenizerClass) -> dict[str, str]:
+    """The special tokens by our names; what a generic class leaves open is as usual for the
+    model, as far as the tokenizer has it as a special one."""
+    special = dict(kind.special if found is None else found.special)
+    if found is not None and kind.model is None:
+        added = found.tokenizer.get_added_tokens_decoder().values()
+        texts = {one.content for one in added if one.special}
+        special = {k: one for k, one in usual.special.items() if one in texts} | special
+    named = {name: special.get(f"{name}_token") for name in TOKENS}
+    return {name: token for name, token in named.items() if token is not None}
 
 
-def _special_tokens(
-    file: Read, settings: Mapping[str, Any], model_type: str, origin: str
-) -> dict[str, str]:
-    stated = {**_object(file, "special_tokens_map.json", origin), **settings}
-    special = dict(_SPECIAL.get(model_type, _ROBERTA))
-    for name in TOKENS:
-        token = stated.get(f"{name}_token")
-        if token is not None:
-            special[name] = token["content"] if isinstance(token, Mapping) else str(token)
-    return special
+def _pad_id(
+    found: Made | None, special: Mapping[str, str], fields: Mapping[str, Any]
+) -> int | None:
+    """The id that fills up texts, if it has a row in the network's table: nothing reads it."""
+    if found is not None and "pad" in special:
+        k = found.tokenizer.token_to_id(special["pad"])
+        if k is not None and k < fields["vocab_size"]:
+            return k
+    return fields.get("padding_idx")
 
 
-def _built(
-    file: Read,
+def _inputs(
     settings: Mapping[str, Any],
-    special: Mapping[str, str],
-    model_type: str,
+    kind: TokenizerClass,
+    fields: Mapping[str, Any],
+    found: Made | None,
     origin: str,
-) -> str | None:
-    """A tokenizer from its vocabulary; None where there is none that tells all."""
-    try:
-        if (text := file("vocab.txt")) is not None:
-            lines = text.removesuffix("\n").split("\n")
-            return word_pieces(lines, special, settings, roberta=model_type == "mpnet")
-        if (merges := file("merges.txt")) is not None and file("vocab.json") is not None:
-            vocabulary, roberta = _object(file, "vocab.json", origin), model_type != "gpt2"
-            return byte_pairs(vocabulary, merges.split("\n"), special, settings, roberta=roberta)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from None
-    return None
+) -> tuple[str, ...]:
+    """What the network takes of what the tokenizer gives.
+
+    The mask is always of it: without one, a text's vector would depend on those it is padded with.
+    """
+    names = settings.get("model_input_names", kind.inputs)
+    if not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+        raise ConfigError(
+            f"{origin}/tokenizer_config.json: model_input_names is {names!r}; a list of names was "
+            "expected."
+        )
+    types = (fields.get("type_vocab_size") or 0) > 1
+    types = types and (found is None or "token_type_ids" in names)
+    return ("input_ids", "attention_mask", *(["token_type_ids"] if types else ()))
 
 
-def _ids(tokenizer: str, origin: str) -> dict[str, int]:
-    """The id of each token of a `tokenizer.json`."""
-    try:
-        data = json.loads(tokenizer)
-        table = data["model"]["vocab"]
-        if isinstance(table, list):  # a unigram model: pairs of token and weight
-            table = {token: k for k, (token, _) in enumerate(table)}
-        added = {token["content"]: token["id"] for token in data.get("added_tokens") or ()}
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{origin}/tokenizer.json is no tokenizer: {error!r}.") from error
-    return {**table, **added}
+def _cleans_up(found: Made, settings: Mapping[str, Any]) -> bool:
+    """Whether spaces before punctuation are taken out of decoded texts; not those of byte pairs,
+    which have only spaces that were in the text."""
+    forced = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+    pairs = type(found.tokenizer.model).__name__ == "BPE"
+    return bool(settings.get("clean_up_tokenization_spaces")) and (
+        not pairs or bool(settings.get(forced))
+    )
 
 
-def _stop_ids(file: Read, config: Mapping[str, Any], origin: str) -> tuple[int, ...]:
+def _stated_length(settings: Mapping[str, Any], origin: str) -> int:
+    length = settings.get("model_max_length", settings.get("max_len"))
+    if length is None:
+        return _LONGEST
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 1:
+        raise ConfigError(
+            f"{origin}/tokenizer_config.json: model_max_length is {length!r}; a number of tokens "
+            "was expected."
+        )
+    return int(min(length, _LONGEST))
+
+
+def _stop_ids(files: Files, config: Mapping[str, Any]) -> tuple[int, ...]:
     """The tokens that end a text, as generation reads them."""
-    stated = {**config, **_object(file, "generation_config.json", origin)}.get("eos_token_id")
-    if stated is None:
-        return ()
-    return tuple(stated) if isinstance(stated, list) else (int(stated),)
+    stated = {**config, **files.json("generation_config.json")}.get("eos_token_id")
+    ids = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    if any(isinstance(k, bool) or not isinstance(k, int) for k in ids):
+        raise ConfigError(
+            f"{files.origin}: eos_token_id is {stated!r}; an id of a token or a list of them was "
+            "expected."
+        )
+    return tuple(ids)

@@ -10,34 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
+from zoo.registry import transformers_keys
 from zoo.registry.transformers_text import TEXT
 from zoo.registry.transformers_types import Fields, ModelType
 from zoo.registry.transformers_vision import PROJECTION, VISION
+from zoo.typed import Count, fits
 
 MODEL_TYPES = VISION | TEXT
 
-# Keys of every config of transformers that change nothing in the network.
-_GENERIC = {
-    *("architectures", "model_type", "transformers_version", "_name_or_path", "torch_dtype"),
-    *("dtype", "initializer_range", "initializer_factor", "id2label", "label2id", "num_labels"),
-    *("problem_type", "finetuning_task", "task_specific_params", "return_dict", "use_return_dict"),
-    *("output_attentions", "output_hidden_states", "torchscript", "use_bfloat16", "use_cache"),
-    *("pruned_heads", "tie_word_embeddings", "tie_encoder_decoder", "cross_attention_hidden_size"),
-    *("chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention"),
-    *("_attn_implementation", "attn_implementation", "_attn_implementation_autoset", "auto_map"),
-    *("gradient_checkpointing", "layerdrop", "prefix", "bos_token_id", "pad_token_id"),
-    *("eos_token_id", "sep_token_id", "decoder_start_token_id", "tokenizer_class", "max_length"),
-    *("min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
-    *("diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty"),
-    *("length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
-    *("num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id"),
-    *("forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty"),
-    *("suppress_tokens", "begin_suppress_tokens", "tf_legacy_loss", "encoder_stride"),
-    "license",
-}
-
 # Whole checkpoints: their class -> the class of the vision half, which is what zoo loads of them.
-_WHOLE = {
+_LABELS: tuple[str, ...] = ("id2label", "label2id", "num_labels", "problem_type")
+_OF_WHOLES: tuple[str, ...] = (
+    "projection_dim",
+    "logit_scale_init_value",
+    "vision_config",
+    "vision_config_dict",
+)
+_OF_WHOLES += ("text_config", "text_config_dict", *_LABELS)  # the text half is left out
+WHOLE = {
     "clip": ("clip_vision_model", {"CLIPModel": "CLIPVisionModelWithProjection"}),
     "siglip": ("siglip_vision_model", {"SiglipModel": "SiglipVisionModel"}),
 }
@@ -51,12 +41,14 @@ class Found:
         model_type: one of `MODEL_TYPES`.
         fields: fields of our config.
         labels: names of the classes; None where the file has none of its own.
+        idle: keys that change nothing, for the report.
         projects: whether what would be classes is a projection.
     """
 
     model_type: str
     fields: Fields
     labels: tuple[str, ...] | None
+    idle: tuple[str, ...] = ()
     projects: bool = False
 
 
@@ -70,15 +62,14 @@ def read(config: Mapping[str, Any], *, where: str) -> Found:
         ConfigError: a model type or class that zoo does not have, or a key that it does not know.
     """
     model_type = config["model_type"]
-    names = config.get("architectures") or [None]
-    name, keys = names[0], dict(config)
-    if model_type in _WHOLE:
-        model_type, halves = _WHOLE[model_type]
-        inner = dict(config.get("vision_config") or {})
-        inner |= {k: config[k] for k in ("projection_dim",) if k in config}
-        name, keys = halves.get(name, name), {**_labels_of(config), **inner}
+    name = _class(config, where)
+    idle: tuple[str, ...] = ()
+    if model_type in WHOLE:
+        model_type, halves = WHOLE[model_type]
+        idle = transformers_keys.check(config, config["model_type"], _OF_WHOLES, where=where)
+        name, config = halves.get(name or "", name), _vision_half(config, where)
     if model_type not in MODEL_TYPES:
-        known = (*MODEL_TYPES, *_WHOLE)
+        known = (*MODEL_TYPES, *WHOLE)
         raise ConfigError(
             f"{where} has model_type {model_type!r}, which zoo does not have; it has "
             f"{', '.join(known)}.{did_you_mean(str(model_type), known)}"
@@ -89,25 +80,28 @@ def read(config: Mapping[str, Any], *, where: str) -> Found:
         raise ConfigError(
             f"{where} is of a {name}; of the type {model_type!r} zoo has {', '.join(kind.heads)}."
         )
-    _check_keys(keys, kind, where)
+    keys = transformers_keys.under_their_names(config, model_type)
+    used = {*kind.defaults, *kind.same, *kind.idle, *_LABELS}
+    idle += transformers_keys.check(keys, model_type, used, where=where)
     held = {**kind.defaults, **keys}
     try:
         fields = {ours: held[theirs] for theirs, ours in kind.same.items()}
         fields |= {**kind.fields, **kind.derive(held), **kind.heads[name]}
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, ArithmeticError) as error:
         raise ConfigError(f"{where}: {error}") from error
     if kind.heads[name].get("causal") and not held.get("is_decoder", True):
         raise ConfigError(
             f"{where} is of a {name} with is_decoder false: its tokens would see those after them. "
             "Set is_decoder to true, as the class needs it."
         )
-    labels = _labels(config)
+    labels = _labels(config, where)
     fields["num_classes"] = _classes(name, kind, held, labels)
     named = labels is not None and len(labels) == fields["num_classes"]
     return Found(
         model_type=model_type,
         fields=fields,
         labels=labels if named else None,
+        idle=tuple(key for key in idle if key != "license"),
         projects=kind.heads[name] is PROJECTION,
     )
 
@@ -127,6 +121,8 @@ def write(
     if name == "SiglipForImageClassification":
         vision = {"model_type": model_type, **config}
         head, config = {"architectures": [name], "model_type": "siglip"}, {"vision_config": vision}
+        if "problem_type" in vision:
+            config["problem_type"] = vision.pop("problem_type")
     if name == "CLIPVisionModelWithProjection":
         config["projection_dim"] = fields["num_classes"]
     elif fields["num_classes"]:
@@ -158,14 +154,28 @@ def _class_of(model_type: str, fields: Fields | Mapping[str, Any]) -> str:
     return max(fitting, key=lambda c: len(heads[c]))
 
 
-def _check_keys(keys: Mapping[str, Any], kind: ModelType, where: str) -> None:
-    known = {*kind.defaults, *kind.same, *kind.idle, *_GENERIC}
-    unknown = [k for k, v in keys.items() if k not in known and v not in (None, False, {}, [])]
-    if unknown:
+def _class(config: Mapping[str, Any], where: str) -> str | None:
+    """The class that a file names first."""
+    names = config.get("architectures")
+    if not fits(names, tuple[str, ...] | None):
         raise ConfigError(
-            f"{where} sets {', '.join(unknown)}, which zoo does not know and which may change what "
-            f"the network computes.{did_you_mean(unknown[0], known)} Remove what has no effect."
+            f"{where}: architectures is {names!r:.100}; a list of names was expected."
         )
+    return names[0] if names else None
+
+
+def _vision_half(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The config of the vision half of a whole checkpoint, with the labels of the whole.
+
+    Older files of CLIP have it twice, and `vision_config_dict` wins.
+    """
+    read = transformers_keys.keys_read(config["model_type"])
+    halves = [config.get(key) for key in ("vision_config_dict", "vision_config") if key in read]
+    inner: Any = next((half for half in halves if half is not None), {})
+    if not isinstance(inner, Mapping):
+        raise ConfigError(f"{where}: vision_config is {inner!r:.100}; an object was expected.")
+    whole = (*_LABELS, "projection_dim")
+    return {**inner, **{key: config[key] for key in whole if key in config}}
 
 
 def _classes(
@@ -182,14 +192,21 @@ def _classes(
     return keys.get("num_labels") or len(keys.get("id2label") or "ab")  # two by default
 
 
-def _labels_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: config[k] for k in ("id2label", "label2id", "num_labels") if k in config}
-
-
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _labels(config: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
     """Names of the classes, unless they are those that transformers makes up."""
-    by_index = {int(k): str(v) for k, v in (config.get("id2label") or {}).items()}
+    stated = config.get("id2label") or {}
+    if not isinstance(stated, Mapping) or not all(map(_is_index, stated)):
+        raise ConfigError(
+            f"{where}: id2label is {stated!r:.100}; an object of names by index was expected."
+        )
+    if not fits(config.get("num_labels"), Count | None):
+        raise ConfigError(f"{where}: num_labels is {config['num_labels']!r:.100}, not a count.")
+    by_index = {int(k): str(v) for k, v in stated.items()}
     if sorted(by_index) != list(range(len(by_index))) or not by_index:
         return None
     names = tuple(by_index[k] for k in range(len(by_index)))
     return None if all(n == f"LABEL_{k}" for k, n in enumerate(names)) else names
+
+
+def _is_index(key: Any) -> bool:
+    return len(str(key)) < 10 and str(key).isascii() and str(key).isdecimal()

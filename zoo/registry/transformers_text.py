@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.registry.transformers_types import Fields, ModelType, activation, their_activation
+from zoo.registry.transformers_types import Fields, ModelType, activation, problem, their_activation
 
 Keys = Mapping[str, Any]
 
@@ -34,27 +34,6 @@ def max_length(fields: Keys) -> int:
     """Tokens of the longest text that a network of these fields takes."""
     spent = fields["padding_idx"] + 1 if fields.get("positions") == "after_padding" else 0
     return fields["max_positions"] - spent
-
-
-PROBLEMS = ("single_label_classification", "multi_label_classification", "regression")
-
-
-def _problem(keys: Keys) -> str | None:
-    problem = keys.get("problem_type")
-    if problem is not None and problem not in PROBLEMS:
-        raise ConfigError(f"problem_type is {problem!r}; one of {', '.join(PROBLEMS)} is known.")
-    return problem
-
-
-def _check_encoder(keys: Keys) -> None:
-    if keys.get("add_cross_attention"):
-        raise ConfigError("add_cross_attention is true; zoo has no second text to look at.")
-    positions = keys.get("position_embedding_type") or "absolute"
-    if positions != "absolute":
-        raise ConfigError(
-            f"position_embedding_type is {positions!r}; transformers has 'absolute' alone, and so "
-            "has zoo."
-        )
 
 
 def _given(value: Any, otherwise: Any) -> Any:
@@ -92,19 +71,21 @@ _DEFAULTS = {
 }
 _TYPED = {"type_vocab_size": 2, "is_decoder": False, "classifier_dropout": None}
 _TYPED_SAME = {"type_vocab_size": "type_vocab_size", "is_decoder": "causal"}
-_IDLE = frozenset(
-    {"position_embedding_type", "model_max_length", "gradient_checkpointing", "output_past"}
+_SUMMARY = dict.fromkeys(
+    ("summary_type", "summary_use_proj", "summary_activation", "summary_first_dropout")
+    + ("summary_last_dropout", "summary_proj_to_labels"),
+    "of classes for multiple choice",
 )
+_TABLES = {"embedding_size": "lets widths through that the heads do not divide, and then fails"}
 
 
 def _encoder(keys: Keys) -> Fields:
-    _check_encoder(keys)
     head_drop = _given(keys.get("classifier_dropout"), keys["hidden_dropout_prob"])
     return {
         "act_layer": activation(keys["hidden_act"]),
         "head_drop_rate": head_drop,
         "dense_drop_rate": head_drop,
-        "problem_type": _problem(keys),
+        "problem_type": problem(keys),
     }
 
 
@@ -146,9 +127,8 @@ def _from_mpnet(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _distilbert(keys: Keys) -> Fields:
-    # sinusoidal_pos_embds says how positions start; they are in the file all the same
     act = activation(keys["activation"])
-    return {"act_layer": act, "transform_act": act, "problem_type": _problem(keys)}
+    return {"act_layer": act, "transform_act": act, "problem_type": problem(keys)}
 
 
 def _from_distilbert(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +170,7 @@ def _roberta(prefix: str) -> ModelType:
         derive=_encoder,
         revert=_from_encoder,
         heads=_classes(prefix),
-        idle=_IDLE,
+        idle=_TABLES,
     )
 
 
@@ -204,13 +184,11 @@ _ELECTRA = _classes("Electra") | {"ElectraForPreTraining": {"head": "replaced"} 
 
 
 def _gpt2(keys: Keys) -> Fields:
-    _check_encoder(keys)
-    # reorder_and_upcast_attn computes the same in another order and precision
     width = keys["n_embd"]
     return {
         "act_layer": activation(keys["activation_function"]),
         "intermediate_size": _given(keys["n_inner"], 4 * width),
-        "problem_type": _problem(keys),
+        "problem_type": problem(keys),
         "head_drop_rate": _given(keys.get("classifier_dropout"), 0.1),
     }
 
@@ -271,10 +249,12 @@ TEXT: dict[str, ModelType] = {
             "GPT2ForTokenClassification": {"head": "tokens"},
             "GPT2ForQuestionAnswering": _QUESTION,
         },
-        idle=frozenset(
-            {"reorder_and_upcast_attn", "n_ctx", "summary_activation", "summary_first_dropout"}
-            | {"summary_proj_to_labels", "summary_type", "summary_use_proj"}
-        ),
+        idle=_SUMMARY
+        | {
+            "reorder_and_upcast_attn": "computes the same in another order and precision",
+            "classifier_dropout": "read, where it is stated",
+            "hidden_dropout": "of training a classifier of tokens",
+        },
     ),
     "bert": ModelType(
         defaults=_DEFAULTS | _TYPED,
@@ -283,9 +263,7 @@ TEXT: dict[str, ModelType] = {
         derive=_bert,
         revert=_from_encoder,
         heads=_BERT,
-        idle=_IDLE
-        | {"pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"}
-        | {"pooler_size_per_head", "pooler_type", "directionality"},
+        idle=_TABLES,
     ),
     "roberta": _roberta("Roberta"),
     "xlm-roberta": _roberta("XLMRoberta"),
@@ -329,7 +307,10 @@ TEXT: dict[str, ModelType] = {
         derive=_distilbert,
         revert=_from_distilbert,
         heads=_classes("DistilBert", causal=None),
-        idle=_IDLE | {"sinusoidal_pos_embds", "qa_dropout", "tie_weights_"},
+        idle={
+            "sinusoidal_pos_embds": "says how positions start; they are in the file all the same",
+            "qa_dropout": "of training",
+        },
     ),
     "mpnet": ModelType(
         defaults=_DEFAULTS
@@ -345,7 +326,7 @@ TEXT: dict[str, ModelType] = {
         derive=_mpnet,
         revert=_from_mpnet,
         heads=_classes("MPNet", causal=None),
-        idle=_IDLE,
+        idle=_TABLES,
     ),
     "electra": ModelType(
         defaults=_DEFAULTS
@@ -361,7 +342,6 @@ TEXT: dict[str, ModelType] = {
         derive=_electra,
         revert=_from_electra,
         heads=_ELECTRA,
-        idle=_IDLE
-        | {"summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"},
+        idle=_SUMMARY,
     ),
 }

@@ -7,7 +7,7 @@ and writes files by them. What a file leaves out has the default of transformers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
@@ -15,6 +15,10 @@ from zoo.errors import ConfigError, did_you_mean
 VERSION = "5.23.0"  # whose config classes the defaults are
 
 Fields = dict[str, Any]
+
+SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
+REGRESSION = "regression"
+PROBLEMS = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)  # values of `problem_type`
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -53,7 +57,8 @@ class ModelType:
         revert: the keys of such fields.
         heads: class in `architectures` -> fields; the first one is the network without a head.
             One that says `num_classes` has no classes of the file's.
-        idle: keys without effect.
+        idle: keys that transformers reads of the type and that change nothing in the networks that
+            zoo has of it, each with the reason.
     """
 
     defaults: Mapping[str, Any]
@@ -62,7 +67,19 @@ class ModelType:
     derive: Callable[[Mapping[str, Any]], Fields]
     revert: Callable[[Mapping[str, Any]], dict[str, Any]]
     heads: Mapping[str, Mapping[str, Any]]
-    idle: frozenset[str] = frozenset()
+    idle: Mapping[str, str] = field(default_factory=dict)
+
+
+def problem(keys: Mapping[str, Any]) -> str | None:
+    """What the classes of a config are; None where it does not say.
+
+    Raises:
+        ConfigError: a `problem_type` that is none.
+    """
+    stated = keys.get("problem_type")
+    if stated is not None and stated not in PROBLEMS:
+        raise ConfigError(f"problem_type is {stated!r}; one of {', '.join(PROBLEMS)} is known.")
+    return stated
 
 
 def activation(name: Any) -> str:

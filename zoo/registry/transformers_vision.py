@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.registry.transformers_types import Fields, ModelType, activation, their_activation
+from zoo.registry.transformers_types import Fields, ModelType, activation, problem, their_activation
+from zoo.typed import Size, fits
 
 
 def _pair(size: Any) -> tuple[int, int]:
+    if not fits(size, tuple[Size, Size]):
+        raise ConfigError(f"image_size is {size!r:.100}; an edge, or height and width, expected.")
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
@@ -26,9 +29,12 @@ def _ratio(hidden: int, width: int) -> float:
     return ratio if int(width * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-# Keys of backbones and of training: of no effect on what the network gives.
-_BACKBONE = {"apply_layernorm", "out_features", "out_indices", "reshape_hidden_states"}
-_BACKBONE |= {"stage_names", "use_mask_token"}
+_BACKBONE = dict.fromkeys(
+    ("apply_layernorm", "reshape_hidden_states", "out_features", "out_indices"),
+    "of backbones, which give maps of their own",
+)
+_MASKED = {"encoder_stride": "of masked images"}
+_PROJECTION = {"projection_dim": "of the classes that have a projection, which use it"}
 
 _VISION = {
     "hidden_size": "embed_dim",
@@ -62,11 +68,12 @@ def _vision(keys: Mapping[str, Any]) -> Fields:
         "pos_drop_rate": dropout,
         "proj_drop_rate": dropout,
         "attn_drop_rate": attention,
-    }
+    } | ({"problem_type": stated} if (stated := problem(keys)) else {})
 
 
 def _from_vision(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    stated = fields["problem_type"]
+    return ({} if stated is None else {"problem_type": stated}) | {
         "image_size": _edge(fields["img_size"]),
         "hidden_act": their_activation(fields["act_layer"]),
         "intermediate_size": int(fields["embed_dim"] * fields["mlp_ratio"]),
@@ -121,10 +128,17 @@ def _gated(hidden: int) -> int:
     return (int(hidden * 2 / 3) + 7) // 8 * 8
 
 
+def _siglip(keys: Mapping[str, Any]) -> Fields:
+    # without the head there is nothing after the last norm; one vector is the tokens' average
+    pooling = {"global_pool": "map"} if keys["vision_use_head"] else _AVERAGE
+    return _vision(keys) | pooling
+
+
 def _from_tower(fields: Mapping[str, Any]) -> dict[str, Any]:
     return _from_vision(fields) | {"attention_dropout": fields["attn_drop_rate"]}
 
 
+_AVERAGE: Fields = {"global_pool": "avg", "fc_norm": False}
 _CLS_SLOT = {"pos_resample": "bicubic"}
 _DINO_DEFAULTS = (
     _SIZES
@@ -167,6 +181,7 @@ VISION: dict[str, ModelType] = {
         derive=_vit,
         revert=_from_vit,
         heads={"ViTModel": {}, "ViTForImageClassification": _CLASSIFIER},
+        idle=_MASKED,
     ),
     "deit": ModelType(
         defaults=_VIT_DEFAULTS,
@@ -179,30 +194,31 @@ VISION: dict[str, ModelType] = {
             "DeiTForImageClassification": _CLASSIFIER,
             "DeiTForImageClassificationWithTeacher": _CLASSIFIER | {"dist_head": True},
         },
+        idle=_MASKED,
     ),
     "dinov2": ModelType(
         defaults=_DINO_DEFAULTS | {"patch_size": 14},
         same=_DINO_SAME,
-        fields={"pos_resample": "bicubic", "dynamic_img_size": True},
+        fields={"pos_resample": "bicubic", "dynamic_img_size": True, "whole_patches": False},
         derive=_dinov2,
         revert=_from_dinov2,
         heads={
             "Dinov2Model": {},
             "Dinov2ForImageClassification": {"global_pool": "cat_token_avg"},
         },
-        idle=frozenset(_BACKBONE),
+        idle=_BACKBONE | {"use_mask_token": "of masked images"},
     ),
     "dinov2_with_registers": ModelType(
         defaults=_DINO_DEFAULTS | {"num_register_tokens": 4},
         same=_DINO_SAME | {"num_register_tokens": "reg_tokens"},
-        fields={"dynamic_img_size": True, "no_embed_reg": True},
+        fields={"dynamic_img_size": True, "whole_patches": False, "no_embed_reg": True},
         derive=_dinov2,
         revert=_from_dinov2,
         heads={
             "Dinov2WithRegistersModel": {},
             "Dinov2WithRegistersForImageClassification": {"global_pool": "cat_token_avg"},
         },
-        idle=frozenset(_BACKBONE),
+        idle=_BACKBONE,
     ),
     "clip_vision_model": ModelType(
         defaults=_SIZES
@@ -219,7 +235,7 @@ VISION: dict[str, ModelType] = {
         derive=_vision,
         revert=_from_tower,
         heads={"CLIPVisionModel": {}, "CLIPVisionModelWithProjection": PROJECTION},
-        idle=frozenset({"dropout", "projection_dim"}),
+        idle=_PROJECTION,
     ),
     "siglip_vision_model": ModelType(
         defaults=_SIZES
@@ -232,16 +248,13 @@ VISION: dict[str, ModelType] = {
         },
         same=_VISION,
         fields=_CLS_SLOT | {"class_token": False},
-        derive=lambda keys: (
-            _vision(keys) | {"global_pool": "map" if keys["vision_use_head"] else "avg"}
-        ),
+        derive=_siglip,
         revert=lambda fields: (
             _from_tower(fields) | {"vision_use_head": fields["global_pool"] == "map"}
         ),
         heads={
             "SiglipVisionModel": {},
-            "SiglipForImageClassification": {"global_pool": "avg", "fc_norm": False},
+            "SiglipForImageClassification": _AVERAGE,
         },
-        idle=frozenset({"projection_dim"}),
     ),
 }

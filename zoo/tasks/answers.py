@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError
+from zoo.options import count
 from zoo.tasks.base import softmax
 from zoo.tasks.text import TextTask
 
@@ -19,11 +20,11 @@ from zoo.tasks.text import TextTask
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A part of a text that answers a question.
+    """A part of a text that answers a question, or that the text has no answer.
 
     Attributes:
-        text: the part.
-        start, end: its first character in the text, and one past its last.
+        text: the part; an empty one says that there is no answer.
+        start, end: its first character in the text, and one past its last; both 0 for no answer.
         score: probability that it begins and ends there.
     """
 
@@ -47,17 +48,28 @@ class QuestionAnswering(TextTask):
         context: str,
         *,
         top: int = 1,
+        no_answer: bool = True,
         max_answer_tokens: int = 15,
         window: int = 384,
         stride: int = 128,
         batch_size: int = 8,
     ) -> list[Answer]:
-        """The parts of a text that best answer a question, best first.
+        """The parts of a text that best answer a question, best first; one with an empty text says
+        that there is no answer.
+
+        The score is `p(start) p(end)`, each a softmax over the tokens of the text and the first
+        token, `[CLS]` or `<s>`, by which a model says that it sees no answer in a window (Devlin
+        et al., arXiv:1810.04805, section 4.3). So it is in transformers' pipeline
+        (`select_starts_ends`, with `handle_impossible_answer` for `no_answer`), where "no answer"
+        has the least of its scores in all windows, as in SQuAD 2. Models trained without such
+        questions give it little.
 
         Args:
             question, context: the question, and the text; one that is longer than a window is read
                 in several, each of which begins with the end of the one before.
             top: answers, none of which lies in another.
+            no_answer: whether "no answer" is one of them, where its score is among the best. A
+                model whose tokenizer has no first token of its own, such as GPT-2, never says so.
             max_answer_tokens: tokens of the longest answer.
             window, stride: tokens of a window with its question, and of what two windows share.
             batch_size: windows per pass.
@@ -69,16 +81,22 @@ class QuestionAnswering(TextTask):
             raise InputError("answer takes a question and a context, both texts.")
         if not question.strip() or not context.strip():
             raise InputError("The question or the context is empty; there is nothing to answer.")
-        if top < 1 or max_answer_tokens < 1:
-            raise InputError(f"top={top} and max_answer_tokens={max_answer_tokens}: at least 1.")
+        top = count("top", top, error=InputError)
+        max_answer_tokens = count("max_answer_tokens", max_answer_tokens, error=InputError)
+        window, stride = count("window", window), count("stride", stride, 0)
         encodings = self._windows(question, context, window, stride)
+        cls = self.preprocess.id_of("cls")
 
-        def found(encoding: Any, row: np.ndarray) -> list[Answer]:
+        def found(encoding: Any, row: np.ndarray) -> tuple[list[Answer], float | None]:
             logits = self.unpadded(encoding, row)
-            return list(_answers(context, encoding, logits, top, max_answer_tokens))
+            return _answers(context, encoding, logits, cls, top, max_answer_tokens)
 
         windows = self.rows(encodings, batch_size, "answer", reduce=found)
-        return _apart(sorted(chain(*windows), key=lambda a: -a.score), top)
+        answers = list(chain.from_iterable(parts for parts, _ in windows))
+        nothing = [score for _, score in windows if score is not None]
+        if no_answer and nothing:
+            answers.append(Answer(text="", start=0, end=0, score=min(nothing)))
+        return _apart(sorted(answers, key=lambda a: -a.score), top)
 
     def _windows(self, question: str, context: str, window: int, stride: int) -> list[Any]:
         """The question with each window of the text."""
@@ -98,19 +116,27 @@ class QuestionAnswering(TextTask):
 
 
 def _answers(
-    context: str, encoding: Any, logits: np.ndarray, top: int, longest: int
-) -> Iterator[Answer]:
-    """The best parts of one window; `logits` are `[t, 2]`."""
+    context: str, encoding: Any, logits: np.ndarray, cls: int | None, top: int, longest: int
+) -> tuple[list[Answer], float | None]:
+    """The best parts of one window, and the score of none; `logits` are `[t, 2]`.
+
+    Args:
+        cls: the token that stands for no answer; None: the model has none.
+    """
     inside = np.array([part == 1 for part in encoding.sequence_ids])
-    masked = np.where(inside[:, None], logits, -1e4)
-    start, end = softmax(masked.T)
-    scores = np.triu(np.outer(start, end)) - np.triu(np.outer(start, end), longest)
+    first = np.array(encoding.ids) == cls
+    start, end = softmax(np.where((inside | first)[:, None], logits, -1e4).T)
+    none = float((start * end)[first.argmax()]) if first.any() else None
+    scores = np.outer(start * inside, end * inside)
+    scores = np.triu(scores) - np.triu(scores, longest)
+    answers = []
     for place in np.argsort(-scores, axis=None)[: 4 * top]:
-        first, last = divmod(int(place), len(end))
-        if inside[first] and inside[last] and scores[first, last] > 0:
-            begin, stop = encoding.offsets[first][0], encoding.offsets[last][1]
-            score = float(scores[first, last])
-            yield Answer(text=context[begin:stop], start=begin, end=stop, score=score)
+        left, right = divmod(int(place), len(end))
+        if scores[left, right] > 0:
+            begin, stop = encoding.offsets[left][0], encoding.offsets[right][1]
+            score = float(scores[left, right])
+            answers.append(Answer(text=context[begin:stop], start=begin, end=stop, score=score))
+    return answers, none
 
 
 def _apart(answers: Sequence[Answer], top: int) -> list[Answer]:
@@ -170,6 +196,7 @@ class FillMask(TextTask):
         Raises:
             InputError: a text without the mask token, or with several of them.
         """
+        top = count("top", top, error=InputError)
         mask, encodings = self.preprocess.id_of("mask"), self.encoded(inputs, truncate=truncate)
         for k, encoding in enumerate(encodings):
             if encoding.ids.count(mask) != 1:

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from zoo.errors import InputError, OptionError, TaskError, did_you_mean
+from zoo.options import flag, number
 from zoo.preprocessing.audio import AudioPreprocessor, mono, named_recordings
-from zoo.tasks.base import Task
+from zoo.tasks.base import Task, binary_accuracy, sigmoid
 from zoo.tasks.recurrent import States, empty_states, stateful
 
 BLOCK = 2048  # windows per pass: what a pass needs does not grow with the recording
@@ -62,9 +63,8 @@ class SegmentOptions:
 
     def __post_init__(self) -> None:
         for name in ("threshold", "neg_threshold"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise OptionError(f"{name} is {value!r}; a probability, 0 to 1, was expected.")
+            if (value := getattr(self, name)) is not None:
+                number(name, value, 0, 1, unit="a probability")
         if self.neg_threshold is not None and self.neg_threshold > self.threshold:
             raise OptionError(
                 f"neg_threshold is {self.neg_threshold}, above threshold, which is "
@@ -72,10 +72,8 @@ class SegmentOptions:
             )
         spans = ("min_speech", "max_speech", "min_silence", "speech_pad")
         for name in (*spans, "min_silence_at_max_speech"):
-            if not getattr(self, name) >= 0:
-                raise OptionError(
-                    f"{name} is {getattr(self, name)!r}; seconds, 0 or more, were expected."
-                )
+            number(name, getattr(self, name), 0, unit="seconds")
+        flag("cut_at_longest_silence", self.cut_at_longest_silence)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> SegmentOptions:
@@ -103,6 +101,9 @@ class VoiceActivity(Task):
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def accuracy(self, name: str) -> keras.metrics.Metric:
+        return binary_accuracy(name)
 
     @property
     def preprocess(self) -> AudioPreprocessor:
@@ -205,7 +206,7 @@ class VoiceActivity(Task):
         batch = windows[None].astype(self.model.inputs[0].dtype, copy=False)
         state = empty_states(self.model, 1) if state is None else state
         logits, state = stateful(self.model)(batch, state)
-        return _sigmoid(np.asarray(logits, np.float32)[0]), state
+        return sigmoid(np.asarray(logits)[0]), state
 
     def _recordings(self, audio: Any, sampling_rate: int | None, verb: str) -> Iterator[np.ndarray]:
         """The samples of one recording after another, read when it is its turn."""
@@ -219,10 +220,6 @@ class VoiceActivity(Task):
             probabilities, state = self.run_windows(block, state)
             parts.append(probabilities)
         return np.concatenate(parts)
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(np.float32(0), -logits))
 
 
 # ---------------------------------------------------------------- streaming

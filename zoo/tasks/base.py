@@ -12,7 +12,8 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from zoo.errors import TaskError, ZooError
+from zoo.errors import TaskError
+from zoo.options import count
 
 if TYPE_CHECKING:
     from zoo.model import Model
@@ -66,6 +67,14 @@ class Task:
         """The loss that `compile` takes when none is given; None where there is no natural one."""
         return None
 
+    def accuracy(self, name: str) -> keras.metrics.Metric | None:
+        """The metric that `accuracy` stands for; None where Keras's choice by the shapes is right.
+
+        Raises:
+            OptionError: outputs that are neither right nor wrong.
+        """
+        return None
+
     def batches(
         self,
         inputs: Any,
@@ -78,8 +87,7 @@ class Task:
         Args:
             prepare: what is done to each batch, a few of them ahead of the caller, in a thread.
         """
-        if batch_size < 1:
-            raise ZooError(f"batch_size must be at least 1; got {batch_size}.")
+        batch_size = count("batch_size", batch_size)
         starts = range(0, len(inputs), batch_size)
         batches: Generator[Any] = (inputs[start : start + batch_size] for start in starts)
         if prepare is not None and len(starts) == 1:
@@ -111,6 +119,17 @@ def _ahead(prepare: Callable[[Any], Any], batches: Iterable[Any]) -> Generator[A
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def binary_accuracy(name: str) -> keras.metrics.Metric:
+    """The part of the logits that are on the side of 0 that their targets, 0 or 1, are on."""
+    return keras.metrics.BinaryAccuracy(name=name, threshold=0.0)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """A probability for each logit, in float32 from logits of any float type."""
+    logits = np.asarray(logits, np.float32)
+    return np.exp(-np.logaddexp(np.float32(0), -logits))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from zoo.errors import InputError, TaskError
-from zoo.tasks.base import Task, softmax
+from zoo.errors import InputError, OptionError, TaskError
+from zoo.options import count
+from zoo.registry.transformers_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from zoo.tasks.base import Task, binary_accuracy, sigmoid, softmax
 from zoo.tasks.graphs import compiled
 
 
@@ -66,13 +68,48 @@ class Classification(HostTask):
 
     verbs: ClassVar[tuple[str, ...]] = ("classify", "embed")
 
+    @property
+    def problem(self) -> str:
+        """What the classes are, as transformers' `problem_type` says it.
+
+        `single_label_classification`: each input is of exactly one. `multi_label_classification`:
+        each is or is not of every class, each logit being a probability of its own. `regression`:
+        numbers. One class alone is of the second kind, as in transformers' pipelines.
+        """
+        stated = self.model.record.card.config.get("problem_type")
+        if stated == REGRESSION:
+            return REGRESSION
+        one = self.model.outputs[0].shape[-1] == 1
+        return MULTI_LABEL if one or stated == MULTI_LABEL else SINGLE_LABEL
+
     def loss(self) -> keras.losses.Loss:
+        if self.problem == REGRESSION:
+            return keras.losses.MeanSquaredError()
+        if self.problem == MULTI_LABEL:
+            return keras.losses.BinaryCrossentropy(from_logits=True)
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def accuracy(self, name: str) -> keras.metrics.Metric | None:
+        if self.problem == REGRESSION:
+            raise OptionError(
+                f"{self.model.name!r} gives numbers, which have no {name}. Take a metric such as "
+                "'mae'."
+            )
+        return binary_accuracy(name) if self.problem == MULTI_LABEL else None
+
+    def scores(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities of logits `[..., classes]`, float32; of numbers, these."""
+        if self.problem == REGRESSION:
+            return np.asarray(logits, np.float32)
+        return sigmoid(logits) if self.problem == MULTI_LABEL else softmax(logits)
 
     def classify(
         self, inputs: Any, top: int = 5, *, batch_size: int = 32
     ) -> list[list[Prediction]]:
         """The `top` most probable classes of each input, best first.
+
+        Where classes do not exclude each other, or there is one alone, each has a probability of
+        its own: the sigmoid of its logit.
 
         Args:
             inputs: one input or a sequence of them, in any form that `preprocess` takes.
@@ -84,11 +121,10 @@ class Classification(HostTask):
             InputError: an input of another kind, or `top` below 1.
         """
         labels = self.known_labels()
-        if top < 1:
-            raise InputError(f"top must be at least 1; got {top}.")
+        top = count("top", top, error=InputError)
         results: list[list[Prediction]] = []
         for logits in self.outputs(inputs, batch_size, "classify"):
-            results.extend(best(row, labels, top) for row in softmax(logits))
+            results.extend(best(row, labels, top) for row in self.scores(logits))
         return results
 
     def embed(self, inputs: Any, *, batch_size: int = 32) -> np.ndarray:

@@ -7,7 +7,6 @@ and are enlarged to the model's input.
 
 from __future__ import annotations
 
-import operator
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ from zoo.errors import OptionError, TaskError, did_you_mean
 from zoo.layers.attention import recording
 from zoo.layers.pooling import GlobalPool2D
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenPool
+from zoo.options import plain
 from zoo.preprocessing.spec import ImageSpec
+from zoo.registry.transformers_types import MULTI_LABEL, SINGLE_LABEL
 from zoo.tasks.classification import HostTask
 from zoo.tasks.graphs import graph_function, remembered
 
@@ -191,12 +192,9 @@ def class_index(target: int | str, labels: Sequence[str] | None, count: int) -> 
         OptionError: there is no such class, or more than one.
     """
     if not isinstance(target, str):
-        try:
-            index = operator.index(target)
-        except TypeError as error:
-            raise OptionError(
-                f"target={target!r} is neither the index nor the label of a class."
-            ) from error
+        index = plain(target)
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise OptionError(f"target={target!r} is neither the index nor the label of a class.")
         if not 0 <= index < count:
             raise OptionError(f"target={index}; the classes are 0 to {count - 1}.")
         return index
@@ -298,6 +296,11 @@ def _has_classes(model: Any) -> bool:
     return model.task.name == "image-classification"
 
 
+def _problem(model: Any) -> str | None:
+    """What the classes of a model are; None where it has none."""
+    return model.task.problem if _has_classes(model) else None
+
+
 def _grid(model: Any, spec: ImageSpec) -> tuple[int, int]:
     """Rows and columns of the patches."""
     patches: PatchEmbed = _last(model, PatchEmbed)
@@ -334,13 +337,14 @@ def _recorder(model: Any) -> Any:
     return graph_function(run)
 
 
-def _classified(outputs: Any, target: Any) -> tuple[Any, Any]:
+def _classified(problem: str, outputs: Any, target: Any) -> tuple[Any, Any]:
     """The class `[n]` of each row of logits and its probability `[n]`; see `_HIGHEST`."""
     import tensorflow as tf
 
     highest = tf.argmax(outputs, -1, output_type=tf.int32)
     index = tf.where(target == _HIGHEST, highest, target)
-    return index, tf.gather(tf.nn.softmax(outputs), index, batch_dims=1)
+    scores = {SINGLE_LABEL: tf.nn.softmax, MULTI_LABEL: tf.nn.sigmoid}.get(problem)
+    return index, tf.gather(scores(outputs) if scores else outputs, index, batch_dims=1)
 
 
 # ---------------------------------------------------------------- attention rollout
@@ -351,7 +355,7 @@ def _rollout(model: Any, spec: ImageSpec) -> Any:
     import tensorflow as tf
 
     part, grid, prefix = _part(model), _grid(model, spec), _last(model, TokenEmbeddings).prefix
-    pool, classes = _last(model, TokenPool, AttentionPool), _has_classes(model)
+    pool, problem = _last(model, TokenPool, AttentionPool), _problem(model)
     blocks = sum(re.fullmatch(r"blocks\.\d+", layer.name) is not None for layer in model.layers)
 
     def run(images, target):
@@ -362,7 +366,9 @@ def _rollout(model: Any, spec: ImageSpec) -> Any:
         for block in reversed(_grouped(means, blocks)):
             shares = _back_through(block, shares)
         heat = tf.reshape(shares[:, prefix:], (-1, *grid))
-        found = _classified(tf.cast(outputs, tf.float32), target) if classes else (None, None)
+        found = (None, None)
+        if problem:
+            found = _classified(problem, tf.cast(outputs, tf.float32), target)
         return heat, *found
 
     return graph_function(run)
@@ -418,15 +424,15 @@ def _grad_cam(model: Any, spec: ImageSpec) -> Any:
     """From images and a class to heat `[n, rows, columns]`, classes, scores; see `_HIGHEST`."""
     import tensorflow as tf
 
-    part, classes = _part(model, _explained_map(model, spec)), _has_classes(model)
+    part, problem = _part(model, _explained_map(model, spec)), _problem(model)
 
     def run(images, target):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)  # the map is made of them, so what follows it is recorded
             features, outputs = part(images, training=False)
             outputs = tf.cast(outputs, tf.float32)
-            if classes:
-                found = _classified(outputs, target)
+            if problem:
+                found = _classified(problem, outputs, target)
                 score = tf.gather(outputs, found[0], batch_dims=1)
             else:
                 found, score = (None, None), tf.norm(outputs, axis=-1)

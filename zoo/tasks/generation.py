@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from zoo.errors import InputError, OptionError
+from zoo.errors import InputError
+from zoo.options import count as whole
 from zoo.tasks.base import softmax
 from zoo.tasks.decoding import Decoder
-from zoo.tasks.language import Until, seeds
+from zoo.tasks.language import Until, checked_seed, seeds
 from zoo.tasks.sampling import Sampling
 from zoo.tasks.text import TextTask
 
@@ -96,7 +97,8 @@ class TextGeneration(TextTask):
         )
         if not isinstance(prompt, str):
             raise InputError(f"stream takes one text; got {type(prompt).__name__}.")
-        pieces = self._pieces([prompt], sampling, [seed], max_new_tokens, _texts(stop))
+        draws = [checked_seed(seed)]
+        pieces = self._pieces([prompt], sampling, draws, max_new_tokens, _texts(stop))
         return (piece for _, piece in pieces)
 
     def _pieces(
@@ -108,6 +110,7 @@ class TextGeneration(TextTask):
         stops: Sequence[str],
     ) -> Iterator[tuple[int, str]]:
         """Number of a prompt and what follows next on it, for all prompts at once."""
+        count = whole("max_new_tokens", count, 0)
         arrays = self._begun(prompts, count)
         writers = [
             _Writer(self.preprocess, row[kept > 0], stops)
@@ -147,8 +150,6 @@ class TextGeneration(TextTask):
 
     def _begun(self, prompts: Sequence[str], count: int) -> dict[str, np.ndarray]:
         """The prompts as arrays, padded on the left."""
-        if count < 0:
-            raise OptionError(f"max_new_tokens must be 0 or more; got {count}.")
         encodings = self.preprocess.encode(prompts, truncate=False)
         for k, encoding in enumerate(encodings):
             if not len(encoding):

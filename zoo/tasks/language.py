@@ -9,7 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from zoo.errors import InputError, OptionError
+from zoo.errors import InputError
+from zoo.options import count as whole
 from zoo.tasks.base import Task, softmax
 from zoo.tasks.recurrent import empty_states, stateful
 from zoo.tasks.sampling import Sampling
@@ -83,11 +84,12 @@ class RecurrentGeneration(Task):
             top_p=top_p,
             repetition_penalty=repetition_penalty,
         )
-        if max_new_tokens < 0:
-            raise OptionError(f"max_new_tokens must be 0 or more; got {max_new_tokens}.")
+        max_new_tokens = whole("max_new_tokens", max_new_tokens, 0)
         stops = tuple(filter(None, [stop] if isinstance(stop, str) else stop))
         ids = self.preprocess(prompt)
-        pieces = self._pieces(ids, sampling, np.random.default_rng(seed), max_new_tokens)
+        pieces = self._pieces(
+            ids, sampling, np.random.default_rng(checked_seed(seed)), max_new_tokens
+        )
         return until(pieces, stops)
 
     def _pieces(
@@ -144,7 +146,17 @@ class RecurrentGeneration(Task):
 
 def seeds(seed: int | None, count: int) -> list[np.random.SeedSequence]:
     """A seed for each prompt of one call, which `stream` takes."""
-    return np.random.SeedSequence(seed).spawn(count)
+    return np.random.SeedSequence(checked_seed(seed)).spawn(count)
+
+
+def checked_seed(seed: Any) -> Any:
+    """A seed as numpy takes it: None, a whole number from 0, or one that numpy made.
+
+    Raises:
+        OptionError: anything else.
+    """
+    made = seed is None or isinstance(seed, np.random.SeedSequence)
+    return seed if made else whole("seed", seed, 0)
 
 
 class Until:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zoo.errors import OptionError
+from zoo.options import count, number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,11 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise OptionError(f"temperature must be 0 or more; got {self.temperature}.")
-        if self.top_k is not None and self.top_k < 1:
-            raise OptionError(f"top_k must be at least 1; got {self.top_k}.")
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", count("top_k", self.top_k))
+        for name in ("temperature", "top_p", "repetition_penalty"):
+            if (value := getattr(self, name)) is not None or name != "top_p":
+                object.__setattr__(self, name, number(name, value, 0))
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise OptionError(f"top_p must be above 0 and at most 1; got {self.top_p}.")
         if not self.repetition_penalty > 0:

@@ -10,7 +10,8 @@ import numpy as np
 
 from zoo.errors import InputError, TaskError
 from zoo.layers.text import TextPool
-from zoo.tasks.base import softmax
+from zoo.options import count
+from zoo.tasks.base import binary_accuracy, softmax
 from zoo.tasks.classification import Classification, Features, HostTask, Prediction, best
 from zoo.tasks.graphs import compiled, wants_jit
 from zoo.tasks.sequence import Entity, spans
@@ -39,6 +40,7 @@ class TextTask(HostTask):
         *,
         tensor: Any = None,
         key: str = "outputs",
+        skip: int = 0,
         reduce: Callable[[Any, np.ndarray], Any] = lambda encoding, row: row,
     ) -> list[Any]:
         """What the model gives for each encoded text, in their order.
@@ -48,6 +50,7 @@ class TextTask(HostTask):
 
         Args:
             tensor, key: see `compiled`.
+            skip: see the preprocessing's `batch`.
             reduce: what is kept of a text's row, given its encoding: all rows of tokens' logits
                 would be too many.
         """
@@ -58,7 +61,7 @@ class TextTask(HostTask):
 
         def prepare(places: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             batch = [encodings[k] for k in places]
-            return places, preprocess.batch(batch, multiple=multiple)
+            return places, preprocess.batch(batch, multiple=multiple, skip=skip)
 
         for places, arrays in self.batches(order, batch_size, verb, prepare):
             for k, row in zip(places, np.asarray(forward(arrays)), strict=True):
@@ -158,7 +161,8 @@ class SentenceSimilarity(TextTask, Features):
         name = spec.default_prompt if prompt is None else prompt
         before = "" if name is None else spec.prompts.get(name, name)
         encodings = self.encoded(inputs, truncate=truncate, prompt=before)
-        return _vectors(self.rows(encodings, batch_size, "embed"), normalize)
+        skip = self.preprocess.uncounted(before)
+        return _vectors(self.rows(encodings, batch_size, "embed", skip=skip), normalize)
 
 
 def _vectors(rows: Sequence[np.ndarray], normalize: bool) -> np.ndarray:
@@ -177,23 +181,6 @@ class TextClassification(TextTask, Classification):
     headless = "feature-extraction"
     headed = "text-classification"
     example = "model.classify(text)"
-
-    @property
-    def problem(self) -> str:
-        """What the classes are: one of them, any of them, or numbers."""
-        config = self.model.record.card.config
-        stated = config.get("problem_type")
-        if stated is not None:
-            return str(stated)
-        several = config.get("num_classes", 0) > 1
-        return "single_label_classification" if several else "multi_label_classification"
-
-    def loss(self) -> keras.losses.Loss:
-        if self.problem == "regression":
-            return keras.losses.MeanSquaredError()
-        if self.problem == "multi_label_classification":
-            return keras.losses.BinaryCrossentropy(from_logits=True)
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def classify(
         self, inputs: Any, top: int = 5, *, batch_size: int = 32, truncate: bool = True
@@ -214,19 +201,9 @@ class TextClassification(TextTask, Classification):
             InputError: no texts, something else than texts, or `top` below 1.
         """
         labels = self.known_labels()
-        if top < 1:
-            raise InputError(f"top must be at least 1; got {top}.")
+        top = count("top", top, error=InputError)
         rows = self.rows(self.encoded(inputs, truncate=truncate), batch_size, "classify")
         return [best(self.scores(logits), labels, top) for logits in rows]
-
-    def scores(self, logits: np.ndarray) -> np.ndarray:
-        """Probabilities of logits `[..., classes]`; of numbers, these."""
-        logits = np.asarray(logits, np.float32)
-        if self.problem == "regression":
-            return logits
-        if self.problem == "multi_label_classification":
-            return 1 / (1 + np.exp(-logits))
-        return softmax(logits)
 
     def embed(self, inputs: Any, *, batch_size: int = 32, truncate: bool = True) -> np.ndarray:
         """Features before the head, float32 `[n, dim]`."""
@@ -304,3 +281,6 @@ class ReplacedTokens(TextTask):
 
     def loss(self) -> keras.losses.Loss:
         return keras.losses.BinaryCrossentropy(from_logits=True)
+
+    def accuracy(self, name: str) -> keras.metrics.Metric:
+        return binary_accuracy(name)

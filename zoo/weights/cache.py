@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from zoo.errors import NotFoundError, did_you_mean
+from zoo.weights.client import repo_folder
 from zoo.weights.disk import disk_errors, sha256_of
 from zoo.weights.endpoint import (
     Endpoint,
@@ -22,6 +23,7 @@ from zoo.weights.endpoint import (
     url_cache,
 )
 from zoo.weights.handle import Source
+from zoo.weights.https import place_of
 from zoo.weights.ledger import Ledger, Record
 
 _CONTENT = {"blobs", "snapshots"}
@@ -69,6 +71,17 @@ def entries(source: Source) -> list[CacheEntry]:
     """The files that zoo fetched, in every cache, or in that of the source's endpoint alone."""
     found = (_entry(ledger, record, used) for ledger, record, used in _fetched(source))
     return [entry for entry in found if entry.path.exists()]
+
+
+def is_cached(file: str, *, repo: str | None, url: str | None, source: Source) -> bool:
+    """Whether a file of a repo, or of an address, is in the cache, whoever fetched it.
+
+    Its content is not checked: a load does that.
+    """
+    if url is not None:
+        return place_of(url, source).is_file()
+    folder = Endpoint.of(source).cache / repo_folder(repo or "")
+    return any((commit / file).is_file() for commit in folder.glob("snapshots/*"))
 
 
 def verify(source: Source) -> list[Verified]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ from zoo.weights.waiting import (
 
 T = TypeVar("T")
 
+_MOST_PULL_REQUESTS = 100  # of one author
 _HIGHER_LIMITS = "With a token the limits are higher (HF_TOKEN, `hf auth login`)."
 
 
@@ -57,6 +59,16 @@ class Listing:
 
     commit: str
     files: Mapping[str, RemoteFile]
+
+
+@dataclass(frozen=True)
+class PullRequest:
+    """A pull request as the hub describes it; `status` is `draft`, `open`, `closed` or `merged`."""
+
+    number: int
+    title: str
+    author: str
+    status: str
 
 
 class Client:
@@ -97,6 +109,26 @@ class Client:
             for file in info.siblings or ()
         }
         return Listing(info.sha, files)
+
+    def pull_requests(self, author: str) -> list[PullRequest]:
+        """The open pull requests of an author; none on a hub that does not list them."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint.url, token=self.endpoint.token())
+        kind: Any = {"discussion_type": "pull_request", "discussion_status": "open"}
+
+        def ask() -> list[PullRequest]:
+            found = api.get_repo_discussions(self.repo, author=author, **kind)
+            try:
+                return [
+                    PullRequest(int(d.num), str(d.title), str(d.author), str(d.status))
+                    for d in islice(found, _MOST_PULL_REQUESTS)
+                    if d.is_pull_request
+                ]
+            except (LookupError, AttributeError, TypeError, json.JSONDecodeError):
+                return []
+
+        return self._ask(f"The list of pull requests of {self.repo}", ask)
 
     def download(self, commit: str, name: str) -> Path:
         """Fetch one file at a commit into the cache. Its content is not checked here."""
@@ -228,21 +260,21 @@ class Client:
 
         status, where = error.response.status_code, f"{self.endpoint.url}/{self.repo}"
         says = f" The server says: {error.server_message}" if error.server_message else ""
+        how = self.endpoint.how_to_give_a_token
         sent = "the token that was sent" if self.endpoint.token() else "no token, and none was sent"
         if isinstance(error, theirs.GatedRepoError):
             return AccessError(
                 f"{what} is open only to those who accepted its terms at {where}, which is not so "
-                f"for {sent}. Accept them there, then set HF_TOKEN or pass token=.{says}"
+                f"for {sent}. Accept them there, then {how}.{says}"
             )
         if status in (401, 403):
             return AccessError(
                 f"{where} is closed to {sent}, or does not exist ({status}). Check the name; for a "
-                f"private repo set HF_TOKEN, log in with `hf auth login`, or pass token=.{says}"
+                f"private repo {how}.{says}"
             )
         if isinstance(error, theirs.RepositoryNotFoundError):
             return NotFoundError(
-                f"No repo {where} (404). Check the name; if it is private, set HF_TOKEN, log in "
-                f"with `hf auth login`, or pass token=.{says}"
+                f"No repo {where} (404). Check the name; if it is private, {how}.{says}"
             )
         if status == 404:
             return NotFoundError(f"{what} is not at {self.endpoint.url} (404).{says}")

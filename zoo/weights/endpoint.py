@@ -41,10 +41,17 @@ class Endpoint:
         """The hub that a source names, else the one of the environment.
 
         Raises:
-            HandleError: the endpoint is no http or https address.
+            HandleError: the endpoint is no http or https address, or has a password in it.
         """
         url = (source.endpoint or _own_endpoint()).rstrip("/")
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        try:
+            parts = urlsplit(url)
+            is_address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_address = False
+        if "@" in url:  # and is not shown, for what stands before it is a secret
+            raise HandleError("The endpoint has a user or password in it; give a token instead.")
+        if not is_address:
             raise HandleError(f"The endpoint {url!r} is no address; 'https://host' was expected.")
         cache = hub_cache(source) if url == PUBLIC else endpoint_caches(source) / _slug(url)
         return cls(url=url, cache=cache, offline=is_offline(source), _token=source.token)
@@ -57,12 +64,16 @@ class Endpoint:
         """The token to send; False for none. The ambient one goes to the ambient endpoint alone.
 
         Raises:
-            AccessError: `token=True` asks for a stored token, and there is none for this endpoint.
+            AccessError: `token=True` asks for a stored token, and there is none for this endpoint;
+                or a token that no request can carry. It is not shown.
         """
         from huggingface_hub import constants, get_token
 
+        if not isinstance(self._token, str | bool | None):
+            kind = type(self._token).__name__
+            raise AccessError(f"token= is a text, True, False or None; got {kind}.")
         if isinstance(self._token, str):
-            return self._token
+            return _checked(self._token, "token=")
         implicit = self._token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
         ambient = self.url == _own_endpoint() and (implicit or self._token is True)
         token = get_token() if ambient else None
@@ -71,7 +82,29 @@ class Endpoint:
                 f"token=True asks for a stored token, and there is none for {self.url}. Set "
                 "HF_TOKEN, log in with `hf auth login`, or pass the token itself."
             )
+        return _checked(token or "", "The token of HF_TOKEN, or of the stored login,")
+
+    @property
+    def how_to_give_a_token(self) -> str:
+        """What to do for a token to be sent, as the words after "for this," in an error."""
+        if self.url == _own_endpoint():
+            return "set HF_TOKEN, log in with `hf auth login`, or give token= (--token)"
+        unused = " (HF_TOKEN is set, but not for this hub)" if os.environ.get("HF_TOKEN") else ""
+        return (
+            f"give token= (--token), or set HF_ENDPOINT={self.url} beside HF_TOKEN, which goes to "
+            f"the hub of HF_ENDPOINT alone{unused}"
+        )
+
+
+def _checked(token: str, what: str) -> str | Literal[False]:
+    """A token that a request can carry; the client would show any other in its error."""
+    if re.fullmatch("[!-~]*", token):
         return token or False
+    raise AccessError(
+        f"{what} has a character that no token has, such as a line break at its end, "
+        "a space or an accent; letters, digits and signs of ASCII were expected. Copy it anew; "
+        "nothing was sent."
+    )
 
 
 def hub_cache(source: Source) -> Path:

@@ -7,10 +7,11 @@ the header gives, which no copy precedes. Nothing else is read here, and pickle 
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from zoo.errors import AccessError, FileFormatError, NotFoundError, did_you_mean
+from zoo.parsing import parse_json
 from zoo.weights.disk import replacing
 
 DTYPES: Mapping[str, np.dtype] = {
@@ -42,6 +44,12 @@ DTYPES: Mapping[str, np.dtype] = {
 }
 """The dtypes that zoo reads and writes, by their name in a safetensors header."""
 
+MAX_SHARD_SIZE = "5GB"  # of a file that is written, where nothing else is asked for
+UNTRAINED = "tfzoo.untrained"
+"""Key in the metadata of a safetensors file: the tensors that were never trained, as JSON."""
+LARGEST_HEADER = 32 << 20  # bytes; 100,000 tensors have a third of it
+_MOST_AXES, _MOST_ELEMENTS = 16, 1 << 56
+
 _REMOTE = {"9p", "afs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 _LOCAL_FUSE = {"fuse.fuse-overlayfs", "fuse.mergerfs"}
 
@@ -52,15 +60,22 @@ class Checkpoint(Mapping[str, np.ndarray]):
     Each tensor is a read-only array that views the file; none is read before it is used. On a
     network file system, where mapping a file is slow, a tensor is read when it is asked for.
 
+    A tensor that a module has several times is in a file once, and the metadata names the others
+    (`safetensors.torch.save_model`). It is found by each of its names, and listed by the one.
+
     Attributes:
         paths: the files.
         metadata: the texts that the files carry about themselves; the first file wins.
+        aliases: further names of tensors, and the name that each is listed by.
+        untrained: names of the tensors that their files say were never trained.
     """
 
     def __init__(self, paths: Sequence[Path], prefixes: Mapping[Path, str] | None = None) -> None:
         self.paths = tuple(paths)
         self.metadata: dict[str, str] = {}
+        self.untrained: frozenset[str] = frozenset()
         self._tensors: dict[str, _Tensor] = {}
+        noted: dict[str, str] = {}
         for path in self.paths:
             tensors, metadata = _read_header(path)
             prefix = (prefixes or {}).get(path, "")
@@ -72,6 +87,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
                 )
             self._tensors |= tensors
             self.metadata = {**metadata, **self.metadata}
+            self.untrained |= {prefix + name for name in _untrained(path, metadata)}
+            noted |= {prefix + other: prefix + name for other, name in metadata.items()}
+        known = self._tensors
+        self.aliases = {k: v for k, v in noted.items() if v in known and k not in known}
 
     @property
     def names(self) -> list[str]:
@@ -87,6 +106,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return self._tensor(name).dtype
 
     def _tensor(self, name: str) -> _Tensor:
+        name = self.aliases.get(name, name)
         if name not in self._tensors:
             raise KeyError(f"No tensor {name!r}.{did_you_mean(name, self._tensors)}")
         return self._tensors[name]
@@ -101,7 +121,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
         return self._tensor(name).array()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tensors
+        return name in self._tensors or name in self.aliases
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -136,6 +156,7 @@ def save_checkpoint(
     path: str | os.PathLike,
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
+    untrained: Collection[str] = (),
 ) -> None:
     """Write tensors to a safetensors file, which appears whole or not at all.
 
@@ -143,6 +164,7 @@ def save_checkpoint(
         path: the file; one that is there already is replaced.
         tensors: arrays of any layout and byte order, in a dtype of `DTYPES`.
         metadata: texts to write into the header.
+        untrained: names of tensors that were never trained, which the header then says.
 
     Raises:
         FileFormatError: a dtype that zoo does not write.
@@ -153,6 +175,8 @@ def save_checkpoint(
 
     # The library writes an array's memory as it lies there: every other layout would be garbage.
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    if marked := sorted(arrays.keys() & set(untrained)):
+        metadata = {**(metadata or {}), UNTRAINED: json.dumps(marked)}
     known = set(DTYPES.values())
     if bad := {
         n: a.dtype.name for n, a in arrays.items() if a.dtype.newbyteorder("=") not in known
@@ -208,10 +232,15 @@ def _read_header(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
 
     try:
         with path.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if LARGEST_HEADER < length < os.fstat(opened.fileno()).st_size:
+                raise FileFormatError(
+                    f"{path} has a header of {length} bytes; at most {LARGEST_HEADER} are read."
+                )
             with safe_open(path, framework="numpy"):
                 pass
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
+            opened.seek(8)
+            header = parse_json(opened.read(length), where=str(path), error=FileFormatError)
             local = not _is_remote(path)
             # The map keeps the file open by itself, and closes it with the last view.
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if local else None
@@ -231,7 +260,24 @@ def _read_header(path: Path) -> tuple[dict[str, _Tensor], dict[str, str]]:
     if unread := _unread_dtypes(header):
         raise FileFormatError(_complaint_of_dtypes(path, unread))
     file = _File(path, mapped)
-    return {name: _tensor(file, 8 + length, entry) for name, entry in header.items()}, metadata
+    tensors = {name: _tensor(file, 8 + length, entry) for name, entry in header.items()}
+    for name, tensor in tensors.items():
+        _check_shape(name, tensor)
+    return tensors, metadata
+
+
+def _untrained(path: Path, metadata: Mapping[str, str]) -> list[str]:
+    """The names of the tensors that a file says were never trained."""
+    try:
+        names = json.loads(metadata.get(UNTRAINED, "[]"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FileFormatError(
+            f"{path} has {UNTRAINED!r} in its metadata, which is no list of names of tensors. "
+            "Save the model again."
+        )
+    return names
 
 
 def _tensor(file: _File, start: int, entry: Mapping[str, Any]) -> _Tensor:
@@ -240,10 +286,25 @@ def _tensor(file: _File, start: int, entry: Mapping[str, Any]) -> _Tensor:
     return _Tensor(file, dtype, tuple(entry["shape"]), start + begin, end - begin)
 
 
+def _check_shape(name: str, tensor: _Tensor) -> None:
+    """Raise `FileFormatError` for a shape that no array can have, or other than its bytes: the
+    library lets sizes of any magnitude through beside one that is zero."""
+    shape = tensor.shape
+    count = math.prod(shape)
+    if len(shape) > _MOST_AXES or math.prod(filter(None, shape)) > _MOST_ELEMENTS:
+        found = f"the shape {str(shape)[:200]}, and no array has such a one"
+    elif count * tensor.dtype.itemsize != tensor.size:
+        found = f"the shape {shape} in {tensor.dtype}, and {tensor.size} bytes"
+    else:
+        return
+    raise FileFormatError(f"{tensor.file.path} is damaged: {name!r:.200} has {found}.")
+
+
 def _unread_dtypes(header: Mapping[str, Any]) -> dict[str, str]:
     """The dtypes that zoo does not read, by tensor."""
     entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-    return {n: entry["dtype"] for n, entry in entries.items() if entry["dtype"] not in DTYPES}
+    dtypes = {n: str(entry.get("dtype")) for n, entry in entries.items() if isinstance(entry, dict)}
+    return {name: dtype for name, dtype in dtypes.items() if dtype not in DTYPES}
 
 
 def _complaint_of_dtypes(path: Path, unread: Mapping[str, str]) -> str:
@@ -304,7 +365,9 @@ def _complaint(path: Path, reason: str) -> str:
             "header are not what it describes. Fetch the file again."
         )
     if "unknown variant" in reason:
-        header = json.loads(path.read_bytes()[8 : 8 + length])
+        with path.open("rb") as file:
+            content = file.read(8 + length)[8:]
+        header = parse_json(content, where=str(path), error=FileFormatError)
         return _complaint_of_dtypes(path, _unread_dtypes(header))
     reason = reason.removeprefix("Error while deserializing header: ")
     return f"{path} is not valid safetensors: {reason}. Fetch the file again."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -10,12 +9,15 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from zoo.errors import FileFormatError, IntegrityError, NotFoundError, did_you_mean
+from zoo.parsing import parse_json, read_bounded
 from zoo.weights.disk import sha256_of
 
 WEIGHTS = "model.safetensors"
 _CANDIDATES = (WEIGHTS, "model.safetensors.index.json", "open_clip_model.safetensors")
 _NOT_READ = (".bin", ".ckpt", ".h5", ".keras", ".msgpack", ".npz", ".onnx", ".pkl", ".pt", ".pth")
 _NO_PART = {"", ".", ".."}
+_NO_NAME = re.compile(r"[\\:\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST, _DEEPEST = 255, 8  # bytes of a name; folders in each other
 
 
 class Files(Protocol):
@@ -24,10 +26,13 @@ class Files(Protocol):
     Attributes:
         origin: the repo (`org/name`) or the folder's path.
         commit: the commit that every file comes from; None for a folder on a disk.
+        pull_request: the name of the pull request that the commit is of, where that was not asked
+            for by name; None anywhere else.
     """
 
     origin: str
     commit: str | None
+    pull_request: str | None
 
     def file(self, name: str, *, required: bool = True, sha256: str | None = None) -> Path | None:
         """The path of a file, fetched and verified; None where an optional one does not exist.
@@ -41,6 +46,9 @@ class Files(Protocol):
             NotFoundError: the folder has no such file.
             IntegrityError: the content is not the expected one.
         """
+
+    def names(self) -> list[str]:
+        """The names of the files, fetched or not; those in folders may be left out."""
 
     def weights(self, name: str | None = None, sha256: str | None = None) -> list[Path]:
         """The safetensors files of the model, fetched and verified: one file, or its shards.
@@ -67,6 +75,7 @@ class LocalFolder:
     """
 
     commit: str | None = None
+    pull_request: str | None = None
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path).expanduser()
@@ -100,19 +109,37 @@ class LocalFolder:
         return sorted(path.name for path in self.path.iterdir() if path.is_file())
 
 
+def name_of_weights(files: Files) -> str:
+    """The file that `Files.weights` takes first, which is not fetched.
+
+    Raises:
+        NotFoundError, FileFormatError: as `Files.weights`.
+    """
+    return _choose(files.origin, files.names(), "")
+
+
 def is_weights(name: str) -> bool:
     """Whether `Files.weights` would take a file of this name."""
     return name in _CANDIDATES
 
 
 def find_weights(
-    files: Files, names: Callable[[], Iterable[str]], name: str | None, sha256: str | None
+    files: Files,
+    names: Callable[[], Iterable[str]],
+    name: str | None,
+    sha256: str | None,
+    advice: str = "",
 ) -> list[Path]:
-    """What `Files.weights` does, for a folder whose files `names` lists when it is needed."""
+    """What `Files.weights` does, for a folder whose files `names` lists when it is needed.
+
+    `advice` ends what is said where there are weights in other formats alone.
+    """
+    if name == WEIGHTS and not sha256 and files.file(name, required=False) is None:
+        name = None  # it may be in shards
     if name is None:
-        name = _choose(files.origin, list(names()))
+        name = _choose(files.origin, list(names()), advice)
     elif name.endswith(_NOT_READ):
-        raise FileFormatError(_not_safetensors(files.origin, [name]))
+        raise FileFormatError(not_safetensors(files.origin, [name]))
     path = files.file(name, sha256=sha256)
     assert path is not None
     if not name.endswith(".index.json"):
@@ -122,34 +149,34 @@ def find_weights(
     return [shard for shard in shards if shard is not None]
 
 
-def _choose(origin: str, names: list[str]) -> str:
+def _choose(origin: str, names: list[str], advice: str) -> str:
     for candidate in _CANDIDATES:
         if candidate in names:
             return candidate
     if others := [name for name in names if name.endswith(_NOT_READ)]:
-        raise FileFormatError(_not_safetensors(origin, others))
+        raise FileFormatError(not_safetensors(origin, others) + advice)
     raise NotFoundError(missing(WEIGHTS, origin, names))
 
 
 def _shards(index: Path) -> list[str]:
     """The file names in an index of shards, which nobody vouches for, sorted."""
-    try:
-        table = json.loads(index.read_bytes())["weight_map"]
-        shards = sorted(set(table.values()))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    content = read_bounded(index, where=str(index), error=FileFormatError)
+    data = parse_json(content, where=str(index), error=FileFormatError)
+    table = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(table, dict):
         raise FileFormatError(
             f"{index} is no index of shards; a JSON text with a 'weight_map' of tensor names to "
             "file names was expected."
-        ) from error
-    for shard in shards:
+        )
+    for shard in table.values():
         if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard):
             raise FileFormatError(
-                f"{index} names the shard {shard!r}; only the plain name of a safetensors file "
-                "beside the index is accepted. Nothing was read."
+                f"{index} names the shard {shard!r:.200}; only the plain name of a safetensors "
+                "file beside the index is accepted. Nothing was read."
             )
-    if not shards:
+    if not table:
         raise FileFormatError(f"{index} lists no shards.")
-    return shards
+    return sorted(set(table.values()))
 
 
 def check_name(name: str) -> str:
@@ -158,10 +185,12 @@ def check_name(name: str) -> str:
     Raises:
         NotFoundError: it is not.
     """
-    if _NO_PART & set(name.split("/")) or "\\" in name or "\0" in name or ":" in name:
+    parts = name.split("/")
+    odd = _NO_NAME.search(name) or _NO_PART & set(parts) or len(parts) > _DEEPEST
+    if odd or max(len(part.encode()) for part in parts) > _LONGEST:
         raise NotFoundError(
-            f"{name!r} is no name of a file inside a repo or folder; 'file' or 'folder/file' was "
-            "expected."
+            f"{name!r:.200} is no name of a file inside a repo or folder; 'file' or 'folder/file' "
+            "was expected."
         )
     return name
 
@@ -175,7 +204,8 @@ def missing(name: str, origin: str, names: Iterable[str]) -> str:
     )
 
 
-def _not_safetensors(origin: str, found: list[str]) -> str:
+def not_safetensors(origin: str, found: list[str]) -> str:
+    """What to say of weights in other formats alone."""
     return (
         f"{origin} has no safetensors weights, only {', '.join(sorted(found)[:5])}. zoo reads "
         "safetensors alone: the other formats can run code when they are read, or have no fixed "

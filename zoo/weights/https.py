@@ -61,9 +61,8 @@ def fetch_url(url: str, source: Source, sha256: str | None = None) -> Path:
         DiskError: a full disk, or a cache that cannot be written.
     """
     _check_address(url, is_loopback(url))
-    folder = url_cache(source) / hashlib.sha256(url.encode()).hexdigest()[:32]
-    path = folder / _file_name(url)
-    ledger = Ledger(folder)
+    path = place_of(url, source)
+    folder, ledger = path.parent, Ledger(path.parent)
     if source.refresh or not path.is_file():
         if is_offline(source):
             raise OfflineError(
@@ -83,6 +82,12 @@ def fetch_url(url: str, source: Source, sha256: str | None = None) -> Path:
         )
         Lockfile.read(source.lockfile).check(**asdict(locked))
     return path
+
+
+def place_of(url: str, source: Source) -> Path:
+    """Where the file of an address is, or will be."""
+    folder = url_cache(source) / hashlib.sha256(url.encode()).hexdigest()[:32]
+    return folder / _file_name(url)
 
 
 def _check_address(url: str, loopback: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zoo.errors import HandleError, IntegrityError, LockError, NotFoundError, OfflineError
 from zoo.weights.client import Client, Listing, repo_folder
+from zoo.weights.conversion import AUTHOR, TITLE, find_conversion
 from zoo.weights.disk import git_sha1_of, sha256_of
 from zoo.weights.endpoint import Endpoint
 from zoo.weights.folder import WEIGHTS, check_name, find_weights, is_weights, missing
@@ -16,20 +17,34 @@ from zoo.weights.ledger import COMMIT, Ledger, Record
 from zoo.weights.lockfile import LockedFile, Lockfile
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_NO_CONVERSION = (
+    f" Where no revision is named, the open pull request of the hub's converter ({TITLE!r} by "
+    f"{AUTHOR}) is taken; none was found that fits this commit, or none is known offline."
+)
 _ETAG = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")  # git's sha1, or a sha256
 
 
-def open_repository(repo: str, source: Source, revision: str | None = None) -> Repository:
+def open_repository(
+    repo: str,
+    source: Source,
+    revision: str | None = None,
+    file: str | None = None,
+    pull_request: str | None = None,
+) -> Repository:
     """Open a hub repo at one commit.
 
     The commit is the lockfile's where the source has one; else what the source's revision, else
     `revision`, else `main` names. A branch or tag is resolved once and remembered: after that no
-    request is made, until the source says `refresh`.
+    request is made, until the source says `refresh`. Where nobody names a revision and `main` has
+    no weights that zoo reads, the pull request of the hub's converter is taken, if there is one;
+    see `zoo.weights.conversion`.
 
     Args:
         repo: `org/name`.
         source: where and how.
-        revision: branch, tag or commit of the handle or card.
+        revision: branch, tag, commit or pull request (`refs/pr/1`) of the handle or card.
+        file: the weights that the card names.
+        pull_request: where the card says that they are, if they are not on `main`.
 
     Raises:
         NotFoundError: no such repo or revision.
@@ -47,10 +62,14 @@ def open_repository(repo: str, source: Source, revision: str | None = None) -> R
     client = Client(endpoint, repo)
     ledger = Ledger(endpoint.cache / repo_folder(repo))
     if lock:
-        commit = _locked_commit(lock, repo, wanted)
-    else:
-        commit = _resolved(client, ledger, wanted, refresh=source.refresh)
-    return Repository(client, ledger, commit, lock)
+        return Repository(client, ledger, _locked_commit(lock, repo, wanted), lock)
+    commit = _resolved(client, ledger, wanted, refresh=source.refresh)
+    if source.revision or revision:
+        return Repository(client, ledger, commit)
+    converted = find_conversion(client, ledger, commit, file, pull_request, refresh=source.refresh)
+    if converted:
+        return Repository(client, ledger, converted.commit, pull_request=converted.revision)
+    return Repository(client, ledger, commit)
 
 
 def _locked_commit(lock: Lockfile, repo: str, wanted: str) -> str:
@@ -89,15 +108,22 @@ class Repository:
         endpoint: base address of the hub.
         commit: 40 hex digits; every file comes from it.
         used: the files that were handed out, by name, as a lockfile keeps them.
+        pull_request: `refs/pr/4` where the commit is the converter's, since `main` has no weights.
     """
 
     def __init__(
-        self, client: Client, ledger: Ledger, commit: str, lock: Lockfile | None = None
+        self,
+        client: Client,
+        ledger: Ledger,
+        commit: str,
+        lock: Lockfile | None = None,
+        pull_request: str | None = None,
     ) -> None:
         self.origin = client.repo
         self.endpoint = client.endpoint.url
         self.commit: str | None = commit
         self.used: dict[str, LockedFile] = {}
+        self.pull_request = pull_request
         self._commit = commit
         self._client = client
         self._ledger = ledger
@@ -132,9 +158,9 @@ class Repository:
 
     def weights(self, name: str | None = None, sha256: str | None = None) -> list[Path]:
         """The safetensors files of the model, fetched and verified. See `Files.weights`."""
-        return find_weights(self, self._names, name, sha256)
+        return find_weights(self, self.names, name, sha256, _NO_CONVERSION)
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
         """The repo's files; the cached ones alone, where these are enough to find the weights."""
         if listing := self._ledger.listing(self._commit):
             return list(listing.files)

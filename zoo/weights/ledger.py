@@ -5,6 +5,7 @@ Beside the files of a repo, in the folder of the Hugging Face cache that holds t
     .zoo/files/<commit>/<file>.json   one file that was verified: its hash, size, time of change
     .zoo/commits/<commit>.json        the names, sizes and hashes that the hub gave for the commit
     .zoo/refs/<revision>              the commit that a branch or tag was resolved to
+    .zoo/conversions/<commit>.json    the pull request that has its weights as safetensors
 
 Other programs look at none of these, and deleting the repo's folder deletes them with it. A ledger
 that cannot be written costs a second hash or request, never a load.
@@ -113,6 +114,15 @@ class Ledger:
             self._write(self._ref_path(revision), listing.commit)
             self._write(self.folder / "refs" / revision, listing.commit)
 
+    def conversion_of(self, commit: str) -> dict[str, str] | None:
+        """The pull request that is taken instead of a commit, and the commit that it was at."""
+        found = _read_json(self._conversion_path(commit))
+        fits = isinstance(found, dict) and found.keys() == {"revision", "commit"}
+        return found if fits and COMMIT.fullmatch(str(found["commit"])) else None
+
+    def remember_conversion(self, commit: str, found: dict[str, str]) -> None:
+        self._write(self._conversion_path(commit), found)
+
     def keep_commit(self, revision: str, commit: str) -> None:
         """Make a commit that another program resolved zoo's own, so that it does not move."""
         if self._ref_path(revision).exists():
@@ -124,6 +134,9 @@ class Ledger:
 
     def _listing_path(self, commit: str) -> Path:
         return self.folder / _FOLDER / "commits" / f"{commit}.json"
+
+    def _conversion_path(self, commit: str) -> Path:
+        return self.folder / _FOLDER / "conversions" / f"{commit}.json"
 
     def _ref_path(self, revision: str) -> Path:
         return self.folder / _FOLDER / "refs" / quote(revision, safe="")

@@ -89,12 +89,19 @@ class Row:
     The first model pattern is matched against the weights; each `*` captures one or more
     characters, and the n-th `*` of every other pattern of the row stands for the same text.
     Weights named in `unless` are left to other rows.
+
+    A source tensor may have several names, such as the two ends of a tied pair. The first one that
+    a file has is read: `source`, then the `aliases` in their order. A save writes the names that
+    the file had, and those of `written` for a model that came from no file; where `written` is
+    None, it writes `source` whatever the file had.
     """
 
     model: str | tuple[str, ...]
     source: str | tuple[str, ...]
     operation: Operation = SAME
     unless: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    written: tuple[str, ...] | None = None
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -112,8 +119,11 @@ class Row:
         found = self._anchor.fullmatch(weight)
         if found is None or weight in self.unless:
             return None
-        spell = [tuple(_fill(p, found.groups()) for p in ps) for ps in (self.models, self.sources)]
-        return Match(row=self, models=spell[0], sources=spell[1])
+        patterns = (self.models, self.sources, self.aliases, self.written or ())
+        spell = [tuple(_fill(p, found.groups()) for p in ps) for ps in patterns]
+        return Match(
+            row=self, models=spell[0], sources=spell[1], aliases=spell[2], written=spell[3]
+        )
 
 
 def _fill(pattern: str, captures: tuple[str, ...]) -> str:
@@ -128,6 +138,26 @@ class Match:
     row: Row
     models: tuple[str, ...]
     sources: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+    def read_as(self, tensors: Collection[str], taken: Collection[str]) -> tuple[str, ...]:
+        """The names under which a file with these tensors has the sources.
+
+        Args:
+            taken: sources of other weights, which are nobody's aliases.
+        """
+        if self.sources[0] in tensors:
+            return self.sources
+        return next(((a,) for a in self.aliases if a in tensors and a not in taken), self.sources)
+
+    def twins(
+        self, checkpoint: Mapping[str, np.ndarray], read: tuple[str, ...], taken: Collection[str]
+    ) -> tuple[list[str], list[str]]:
+        """Further names of the tensor that a file has: those with equal values, and the others."""
+        held = [a for a in self.aliases if a in checkpoint and a not in (*read, *taken)]
+        equal = [a for a in held if np.array_equal(checkpoint[a], checkpoint[read[0]])]
+        return equal, [a for a in held if a not in equal]
 
 
 @dataclass(frozen=True)
@@ -153,6 +183,7 @@ class Resolution:
         ignored: tensors of the file that were not used, as declared or allowed.
         constants: values of the constant rows that the file has.
         adapted: tensors of the file that were fitted to another shape, as the caller asked.
+        names: those that the file has of a source with aliases, where they are not the usual ones.
     """
 
     values: dict[str, np.ndarray]
@@ -160,6 +191,7 @@ class Resolution:
     ignored: tuple[str, ...] = ()
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     adapted: tuple[str, ...] = ()
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,6 +243,7 @@ class WeightMap:
         spare: Collection[str] = (),
         adapt: Mapping[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] | None = None,
         hints: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
         origin: str = "the checkpoint",
     ) -> Resolution:
         """Fit a checkpoint to a model, strictly.
@@ -221,13 +254,15 @@ class WeightMap:
             fresh: weights that may be missing or of another shape: they keep fresh values.
             spare: patterns of tensors that the model may have no place for.
             adapt: weight -> what fits an array to the weight's shape; the array itself if it fits.
-            hints: weight -> what to do if its shape differs.
+            hints: weight -> what to do if its shape differs, or its names differ in value.
+            aliases: names by which the checkpoint has a tensor as well, and the one that lists it.
             origin: what error messages call the checkpoint.
 
         Raises:
-            WeightsError: missing or extra tensors, or shapes that differ, all of them in one
-                message with the nearest names.
+            WeightsError: missing or extra tensors, shapes that differ, or different values under
+                the names of one tensor, all of them in one message with the nearest names.
         """
+        aliases = aliases or {}
         values: dict[str, np.ndarray] = {}
         kept_fresh: list[str] = []
         used: set[str] = set()
@@ -235,17 +270,30 @@ class WeightMap:
         misshapen: list[str] = []
         adapted: list[str] = []
         advice: list[str] = []
-        for match in self.matches(shapes):
+        names: dict[str, tuple[str, ...]] = {}
+        conflicts: list[str] = []
+        matches = self.matches(shapes)
+        taken = {source for match in matches for source in match.sources}
+        for match in matches:
             excused = set(match.models) <= set(fresh)
-            used.update(match.sources)
-            if absent := [s for s in match.sources if s not in checkpoint]:
+            sources = match.read_as(checkpoint, taken)
+            if absent := [s for s in sources if s not in checkpoint]:
                 (kept_fresh.extend(match.models) if excused else missing.extend(absent))
                 continue
-            arrays = match.row.operation.load([checkpoint[s] for s in match.sources])
+            equal, others = match.twins(checkpoint, sources, taken)
+            used.update(aliases.get(s, s) for s in (*sources, *equal))
+            held = tuple(s for s in (*sources, *equal) if s not in aliases)
+            if match.written and held and set(held) != set(match.written):
+                names[match.sources[0]] = held
+            if apart := [s for s in others if not _any_match(s, (*self.ignore, *spare))]:
+                conflicts.append(" and ".join((*sources, *apart)))
+                advice.extend(hint for m in match.models if (hint := (hints or {}).get(m)))
+                used.update(apart)
+            arrays = match.row.operation.load([checkpoint[s] for s in sources])
             fitted = [_fit(a, m, shapes, adapt) for a, m in zip(arrays, match.models, strict=True)]
             if any(new is not old for new, old in zip(fitted, arrays, strict=True)):
                 arrays = fitted
-                adapted.extend(match.sources)
+                adapted.extend(sources)
             if all(a.shape == shapes[m] for a, m in zip(arrays, match.models, strict=True)):
                 values.update(zip(match.models, arrays, strict=True))
             elif excused:
@@ -256,8 +304,8 @@ class WeightMap:
         constants = {s: checkpoint[s] for s in self._constants_of(shapes) if s in checkpoint}
         unused = [s for s in checkpoint if s not in used and s not in constants]
         extra = [s for s in unused if not _any_match(s, (*self.ignore, *spare))]
-        if missing or extra or misshapen:
-            raise WeightsError(_complaint(origin, missing, extra, misshapen, advice))
+        if missing or extra or misshapen or conflicts:
+            raise WeightsError(_complaint(origin, missing, extra, misshapen, conflicts, advice))
         unread = [s for m in self.matches(kept_fresh) for s in m.sources if s in checkpoint]
         return Resolution(
             values=values,
@@ -265,15 +313,34 @@ class WeightMap:
             ignored=tuple(sorted({*unused, *unread})),
             constants=constants,
             adapted=tuple(dict.fromkeys(adapted)),
+            names=names,
         )
 
-    def export(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The source tensors of a model's weights: the way back of `resolve`. May be views."""
+    def export(
+        self,
+        weights: Mapping[str, np.ndarray],
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The source tensors of a model's weights: the way back of `resolve`. May be views.
+
+        Args:
+            names: those of the file that the model came from; see `Resolution`.
+        """
         tensors: dict[str, np.ndarray] = {}
         for match in self.matches(weights):
             arrays = match.row.operation.save([np.asarray(weights[m]) for m in match.models])
-            tensors.update(zip(match.sources, arrays, strict=True))
+            if match.written:
+                held = (names or {}).get(match.sources[0]) or match.written
+                tensors.update((name, arrays[0]) for name in held)
+            else:
+                tensors.update(zip(match.sources, arrays, strict=True))
         return tensors
+
+    def disagrees(self, checkpoint: Mapping[str, np.ndarray], weight: str) -> bool:
+        """Whether a file has different values under the names of one weight's source."""
+        found = [match for row in self.rows if (match := row.match(weight))]
+        read = [(match, match.read_as(checkpoint, ())) for match in found]
+        return any(r[0] in checkpoint and m.twins(checkpoint, r, ())[1] for m, r in read)
 
     def constants_for(
         self, weights: Iterable[str], known: Mapping[str, np.ndarray] | None = None
@@ -308,7 +375,12 @@ def _misfit(match: Match, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]])
 
 
 def _complaint(
-    origin: str, missing: list, extra: list, misshapen: list, advice: Sequence[str] = ()
+    origin: str,
+    missing: list,
+    extra: list,
+    misshapen: list,
+    conflicts: list,
+    advice: Sequence[str] = (),
 ) -> str:
     parts = [f"{origin} does not fit the model."]
     for title, names, others in (
@@ -323,6 +395,8 @@ def _complaint(
     if misshapen:
         shown = "; ".join(misshapen[:5]) + ("; ..." if misshapen[5:] else "")
         parts.append(f"Shapes differ (after layout conversion): {shown}.")
+    if conflicts:
+        parts.append(f"The values differ of what should be one tensor: {'; '.join(conflicts)}.")
     usual = "Check that the architecture and its options are those the file was made with."
     return " ".join([*parts, *(advice or [usual])])
 

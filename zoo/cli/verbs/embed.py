@@ -62,9 +62,9 @@ def command(
         check_writable(out)
     if lines is None and not inputs:
         raise click.UsageError("Missing argument 'INPUT...', or --input FILE.")
-    is_text = lines is not None
-    if not is_text and (card := find_card(name, options)):
-        is_text = isinstance(card.preprocessing, TextSpec)
+    is_text = isinstance(find_card(name, options).preprocessing, TextSpec)
+    if lines is not None and not is_text:
+        raise OptionError(f"--input is for models of texts, which {name!r} is not.")
     chosen: Inputs
     if is_text:
         chosen = Texts([*inputs, *(read_lines(lines) if lines else ())])
@@ -73,8 +73,6 @@ def command(
     rows: list[tuple[str, np.ndarray]] = []
     if chosen.names and not (out and chosen.failed):
         model = load(name, **options)
-        if lines is not None and not isinstance(model.preprocess.spec, TextSpec):
-            raise OptionError(f"--input is for models of texts, which {name!r} is not.")
         verb = partial(model.embed, batch_size=batch_size)
         results = chosen.through(verb, batch_size, at_once=AT_ONCE if is_text else 1)
         rows = list(progress(results, len(chosen.names), chosen.noun))

@@ -11,7 +11,7 @@ import click
 
 from zoo.cli.group import FAILED, Verb
 from zoo.cli.images import Images, progress
-from zoo.cli.models import load
+from zoo.cli.models import find_card, load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import number, print_json, print_table
 from zoo.errors import InputError, OptionError
@@ -83,6 +83,7 @@ def command(
       zoo explain resnet50 cat.jpg --target "tabby" --out tabby.png
       zoo explain deit_tiny_patch16_224 photos/ --out rows.pdf --json
     """
+    find_card(name, options)  # a wrong name is said before matplotlib is imported
     _check_out(out)
     chosen = Images(inputs)
     if len(chosen.names) > MOST:

@@ -16,7 +16,7 @@ from zoo.cli.output import note, print_json
 if TYPE_CHECKING:
     from zoo.finetuning import FinetuneResult
 
-_STRATEGIES = ("full", "head", "gradual")
+_STRATEGIES = ("full", "head", "lp-ft", "gradual")
 
 
 @click.command("finetune", cls=Verb)
@@ -44,14 +44,13 @@ _STRATEGIES = ("full", "head", "gradual")
 @click.option(
     "--strategy",
     type=click.Choice(_STRATEGIES),
-    default="full",
-    show_default=True,
-    help="All layers; the head alone, on features computed once; or stage by stage from the head.",
+    help="All layers; the head alone, on features computed once; the head, then all; or stage by "
+    "stage from the head [default: lp-ft for few examples of a trained network, else full].",
 )
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Examples of a step [default: 32, or all]."
+    "--epochs", type=click.IntRange(1), help="Passes [default: 10, more for few examples]."
 )
+@click.option("--batch-size", type=click.IntRange(1), help="Examples of a step [default: 8 to 32].")
 @click.option("--learning-rate", type=float, help="Its peak [default: the family's].")
 @click.option("--layer-decay", type=float, help="Its factor from layer to layer [default: same].")
 @click.option("--weight-decay", type=float, help="Of AdamW [default: the family's].")
@@ -62,8 +61,8 @@ _STRATEGIES = ("full", "head", "gradual")
 @click.option("--cutmix", type=float, help="The same.")
 @click.option(
     "--augment",
-    type=click.Choice(["none", "light", "strong"]),
-    help="Of images: nothing; crop and flip; RandAugment besides [default: light].",
+    type=click.Choice(["none", "crop", "light", "strong"]),
+    help="Of images: nothing; crops; larger ones and flips; RandAugment besides [default: crop].",
 )
 @click.option("--random-erasing", type=float, help="Probability of an erased box.")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from zoo.cli.group import Verbs
 from zoo.cli.options import FILE, FOLDER, Count, Duration, json_option
 from zoo.cli.output import note, number, print_json, size
+from zoo.extras import require
 
 _ROOT = click.option(
     "--root", type=FOLDER, required=True, metavar="DIR", help="The folder that holds everything."
@@ -83,7 +83,7 @@ def serve(
       zoo hub serve --root models
       zoo hub serve --root models --host 0.0.0.0 --tokens users.toml --private
     """
-    _check_extra()
+    require("server", "The hub")
     from zoo.hub.access import EVERY_ORG, User, read_tokens, secret
     from zoo.hub.server import serve
     from zoo.hub.storage import Storage
@@ -100,7 +100,11 @@ def serve(
     def ready(url: str) -> None:
         click.echo(url)
         if not token and not tokens:
-            note(f"To write, set HF_TOKEN to the token in {root / 'token'}.")
+            note(
+                f"The token to write with is in {root / 'token'}. For zoo, hf and others: "
+                f'HF_ENDPOINT={url} HF_TOKEN="$(cat {root / "token"})"; or, in zoo, '
+                f"--endpoint {url} --token ..."
+            )
 
     chosen = {name.removeprefix("max_"): int(n) for name, n in limits.items() if n is not None}
     serve(
@@ -137,7 +141,7 @@ def gc(root: Path, grace: timedelta, dry_run: bool, as_json: bool) -> None:
       zoo hub gc --root models --dry-run
       zoo hub gc --root models --older-than 12h
     """
-    _check_extra()
+    require("server", "The hub")
     from zoo.hub.storage import Storage
 
     if not (root / "hub.sqlite3").exists():
@@ -148,14 +152,3 @@ def gc(root: Path, grace: timedelta, dry_run: bool, as_json: bool) -> None:
     else:
         verb = "Would remove" if dry_run else "Removed"
         click.echo(f"{verb} {number(found.files, 'file')}, {size(found.bytes)}.")
-
-
-def _check_extra() -> None:
-    """Say what to install where a part of the server is missing."""
-    needed = ("lz4", "sqlalchemy", "starlette", "uvicorn", "yaml")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise click.ClickException(
-            f"The hub needs {', '.join(missing)}, which is not installed. "
-            'Install it with: pip install "tfzoo[server]"'
-        )

@@ -11,8 +11,8 @@ import click
 
 from zoo.cli.group import Verb
 from zoo.cli.options import json_option, source_options
-from zoo.cli.output import print_facts, print_json
-from zoo.errors import TaskError
+from zoo.cli.output import note, print_facts, print_json
+from zoo.errors import FileFormatError, NotFoundError, TaskError
 from zoo.registry.card import ModelCard
 
 
@@ -45,11 +45,16 @@ def command(name: str, labels: bool, as_json: bool, **source: Any) -> None:
 
 
 def _card(name: str, source: dict[str, Any]) -> ModelCard:
-    from zoo.pulling import find
+    from zoo.pulling import find, with_weights
     from zoo.registry.registry import is_name
     from zoo.weights.handle import Source, parse_handle
 
-    return find(parse_handle(name, is_name), Source(**source))[0]
+    card, files = find(parse_handle(name, is_name), Source(**source))
+    try:
+        return with_weights(card, files)
+    except (NotFoundError, FileFormatError) as error:
+        note(str(error))
+        return card
 
 
 def _labels(card: ModelCard) -> tuple[str, ...]:
@@ -91,7 +96,8 @@ def _weights(card: ModelCard) -> Iterator[tuple[str, object]]:
     if where is None:
         yield "Weights", "none published"
         return
-    origin = "in the package" if where.bundled else where.url or where.repo
+    origin = "in the package" if where.bundled else where.url or where.repo or card.name
     file = "" if where.url else f"{where.file}, "
     yield "Weights", file + str(origin) + (f"@{where.revision}" if where.revision else "")
+    yield "  pull request", where.pull_request
     yield "  sha256", where.sha256

@@ -10,7 +10,7 @@ import zoo
 from zoo.cli.group import Verb
 from zoo.cli.options import Count, json_option
 from zoo.cli.output import note, print_json, print_table
-from zoo.errors import did_you_mean
+from zoo.registry.registry import hint
 
 
 @click.command("list", cls=Verb)
@@ -21,6 +21,8 @@ from zoo.errors import did_you_mean
 @click.option("--min-params", type=Count(), help="Fewest parameters, such as 500k.")
 @click.option("--max-params", type=Count(), help="Most parameters, such as 30M.")
 @click.option("--min-top1", type=float, help="Least ImageNet-1k top-1 accuracy, in per cent.")
+@click.option("--bundled", is_flag=True, help="Only those that are in the package.")
+@click.option("--cached", is_flag=True, help="Only those whose weights are on this machine.")
 @click.option("--architectures", is_flag=True, help="List architectures, pretrained or not.")
 @json_option(
     "an array of objects with name, architecture, family, task, license, num_params, input_size "
@@ -38,9 +40,10 @@ def command(pattern: str | None, architectures: bool, as_json: bool, **filters: 
     Examples:
       zoo list 'resnet50*'
       zoo list --license apache-2.0 --max-params 30M --min-top1 80
+      zoo list --cached
       zoo list '*.a1_in1k' --json | jq -r '.[].name'
     """
-    given = {name: value for name, value in filters.items() if value not in (None, ())}
+    given = {name: value for name, value in filters.items() if value not in (None, (), False)}
     if architectures and given:
         raise click.UsageError("--architectures goes with PATTERN alone, not with filters.")
     if architectures:
@@ -58,8 +61,7 @@ def command(pattern: str | None, architectures: bool, as_json: bool, **filters: 
         columns = ("name", "params", "input", "top-1", "licence")
         print_table(columns, map(_cells, rows), right=["params", "input", "top-1"])
     else:
-        known = [*zoo.list_models(), *zoo.list_architectures()]
-        near = did_you_mean(pattern, known) if pattern and not given else ""
+        near = hint(pattern.strip("*?")) if pattern and not given else ""
         note(f"No {'architecture' if architectures else 'model'} is like that.{near}")
 
 

@@ -19,11 +19,11 @@ from zoo.cli.models import find_card, load
 from zoo.cli.options import FILE, check_writable, json_option, model_options, source_options
 from zoo.cli.output import number, print_json, print_table
 from zoo.errors import InputError, NotFoundError, OptionError, TaskError
-from zoo.preprocessing.text_spec import TextSpec
 from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:
     from zoo.model import Model
+    from zoo.registry.card import ModelCard
 
 Results = Iterator[tuple[str, Any]]
 _AT_ONCE = 16  # batches for one call, so that pictures are decoded while the model runs
@@ -66,7 +66,7 @@ _AT_ONCE = 16  # batches for one call, so that pictures are decoded while the mo
     "index and score (0 to 1), best first; of recordings, with recording, seconds and segments, an "
     "array of objects with start and end in seconds; of texts, with text and entities (label, "
     "start, end, text, score), fillings (token, index, score, text) or answers (text, start, end, "
-    "score)"
+    "score; an empty text says that there is no answer)"
 )
 @click.pass_context
 def command(
@@ -101,18 +101,16 @@ def command(
     inputs = inputs if lines is None else (*inputs, *texts.read_lines(lines))
     _check_arguments(inputs, batch, out, as_json)
     own = {key: options.pop(key) for key in ("top", "threshold", "plot", "batch_size", "context")}
+    card = find_card(name, options)
+    kind = _kind_of(card)
     if batch is not None and out is not None:
-        failed = _write_table(name, batch, out, own, _load(name, labels, options))
+        failed = _write_table(name, batch, out, own, kind, partial(_load, name, labels, options))
         ctx.exit(FAILED if failed else 0)
-    chosen = _media(name, inputs, options)(inputs)
-    kind = IMAGES
+    _refuse_options(ctx, kind, card)
+    chosen = kind.media(inputs)
     results: Results = iter(())
     if chosen.names:
-        model = _load(name, labels, options)
-        kind = _kind_of(model)
-        chosen = chosen if isinstance(chosen, kind.media) else kind.media(inputs)
-        _refuse_options(ctx, kind, model)
-        results = kind.run(model, chosen, own)
+        results = kind.run(_load(name, labels, options), chosen, own)
     if as_json:
         noun = kind.media.noun
         waiting = progress(results, len(chosen.names), noun)
@@ -141,12 +139,25 @@ def _check_arguments(
         check_writable(out)
 
 
-def _write_table(name: str, folder: str, out: Path, own: Mapping[str, Any], model: Model) -> int:
-    """Write what is on the images of a folder. Returns how many could not be read."""
-    if _kind_of(model) is not IMAGES:
+def _write_table(
+    name: str,
+    folder: str,
+    out: Path,
+    own: Mapping[str, Any],
+    kind: Kind,
+    load_model: Callable[[], Model],
+) -> int:
+    """Write what is on the images of a folder. Returns how many could not be read.
+
+    Raises:
+        InputError: none could; nothing is written then.
+    """
+    if kind is not IMAGES:
         raise OptionError(f"--batch is for images, which {name!r} does not read.")
     images, size = Images([folder]), own["batch_size"]
-    verb = partial(model.classify, top=own["top"], batch_size=size)
+    if not images.names:
+        return images.failed
+    verb = partial(load_model().classify, top=own["top"], batch_size=size)
     written = 0
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
@@ -156,6 +167,8 @@ def _write_table(name: str, folder: str, out: Path, own: Mapping[str, Any], mode
             for rank, p in enumerate(predictions, 1):
                 table.writerow((image, rank, p.label, p.index, f"{p.score:.6f}"))
             written += 1
+        if not written:
+            raise InputError(f"None of the images of {folder} can be read; {out} was not written.")
     click.echo(f"{out}: {number(written, 'image')}")
     return images.failed
 
@@ -304,45 +317,37 @@ KINDS = {
 # ---------------------------------------------------------------- arguments
 
 
-def _media(name: str, inputs: tuple[str, ...], source: Mapping[str, Any]) -> type[Inputs]:
-    """The kind of inputs that the model takes, which tells what counts in a folder.
-
-    Where all inputs are files, the model tells when it is there.
-    """
-    if all(Path(entry).is_file() for entry in inputs):
-        return Images
-    card = find_card(name, source)
-    if card is None:
-        return Images
-    if isinstance(card.preprocessing, TextSpec):
-        return texts.Texts
-    return KINDS.get(card.task, IMAGES).media
-
-
-def _kind_of(model: Model) -> Kind:
-    """What the verb does with this model.
+def _kind_of(card: ModelCard) -> Kind:
+    """What the verb does with a model.
 
     Raises:
         TaskError: the verb does nothing with models of its task.
     """
-    task = model.record.task
-    if task not in KINDS and not task.startswith("image"):
-        verbs = ", ".join(model.task.verbs) if model.task else "none"
+    if card.task not in KINDS and not card.task.startswith("image"):
+        other = _OTHER_VERBS.get(card.task, "its verbs in Python are in model.task.verbs")
         raise TaskError(
-            f"`zoo predict` does not do {task}, which {model.name!r} is for. From Python it has "
-            f"{verbs}; `zoo generate` goes on with texts, `zoo embed` makes vectors."
+            f"`zoo predict` does nothing with models that do {card.task}, such as {card.name!r}: "
+            f"{other}."
         )
-    return KINDS.get(task, IMAGES)
+    return KINDS.get(card.task, IMAGES)
 
 
-def _refuse_options(ctx: click.Context, kind: Kind, model: Model) -> None:
+_OTHER_VERBS = {
+    "text-generation": "`zoo generate` goes on with a text",
+    "feature-extraction": "`zoo embed` turns texts into vectors",
+    "sentence-similarity": "`zoo embed` turns texts into vectors",
+    "sequence-classification": "in Python there is model.classify",
+    "time-series-forecasting": "in Python there is model.forecast",
+}
+
+
+def _refuse_options(ctx: click.Context, kind: Kind, card: ModelCard) -> None:
     """Options of another kind were given to no effect: say so."""
     for option in sorted(set().union(*(k.options for k in KINDS.values())) - kind.options):
         if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
             flag = "input" if option == "lines" else option.replace("_", "-")
             raise OptionError(
-                f"--{flag} is not for models that do "
-                f"{model.task and model.task.name}, such as {model.name!r}."
+                f"--{flag} is not for models that do {card.task}, such as {card.name!r}."
             )
 
 

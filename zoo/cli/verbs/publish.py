@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo.cli.group import MISMATCH, Verb
-from zoo.cli.models import load, start_keras
+from zoo.cli.models import start_keras
 from zoo.cli.options import json_option, source_options
 from zoo.cli.output import note, number, print_json, print_table, size
 from zoo.errors import PublishError
 
 if TYPE_CHECKING:
-    from zoo.model import Model
     from zoo.publishing import GateReport
 
 
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--license", metavar="ID", help="Such as apache-2.0 [default: the card's].")
 @click.option("--prune", is_flag=True, help="Remove files there that are not published.")
 @click.option("--force", is_flag=True, help="Replace another architecture, or a page by hand.")
+@click.option("--untrained", is_flag=True, help="Let weights through that were never trained.")
 @click.option("--dry-run", is_flag=True, help="Stop after the checks; nothing is written.")
 @json_option("an object with repo, commit, url and report (target, passed, checks, files, bytes)")
 @click.pass_context
@@ -55,12 +54,13 @@ def command(
       zoo publish ./my_checkpoint acme/digits --private --tag v1
       zoo publish resnet50 ../models/resnet50
     """
-    start_keras()
-    from zoo.publishing import publish
+    from zoo.publishing.flow import check, publish
 
     show = None if as_json else _show
+    check(name, target, dry_run=dry_run, **options)
+    start_keras()
     try:
-        done = publish(_source(name), target, dry_run=dry_run, show=show, **options)
+        done = publish(name, target, dry_run=dry_run, show=show, **options)
     except PublishError as error:
         if as_json:
             print_json(
@@ -75,17 +75,6 @@ def command(
         note("Passed. Nothing was sent: this was a dry run.")
     else:
         click.echo(f"Published: {done.url}" + (f" at commit {done.commit}" if done.commit else ""))
-
-
-def _source(name: str) -> Model | Path:
-    """The model of a name, or the folder."""
-    from zoo.registry.registry import is_name
-    from zoo.weights.handle import parse_handle
-
-    if "/" not in name and not is_name(name) and Path(name).is_dir():
-        return Path(name)  # a run of `zoo finetune`, named as it was there
-    handle = parse_handle(name, is_name)
-    return Path(handle.name) if handle.kind == "path" else load(name)
 
 
 def _show(report: GateReport) -> None:

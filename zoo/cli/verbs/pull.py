@@ -14,7 +14,7 @@ from zoo.cli.output import print_facts, print_json, size
 @click.command("pull", cls=Verb)
 @click.argument("name")
 @source_options("revision", "endpoint", "token", "cache_dir", "lockfile", "offline")
-@json_option("an object with name, origin, commit, bytes and files (paths)")
+@json_option("an object with name, origin, commit, pull_request, bytes and files (paths)")
 def command(name: str, as_json: bool, **source: Any) -> None:
     """Fetch and verify the files of a model.
 
@@ -33,6 +33,7 @@ def command(name: str, as_json: bool, **source: Any) -> None:
     files = [str(path) for path in pulled.files]
     if as_json:
         facts = {"name": pulled.card.name, "origin": pulled.origin, "commit": pulled.commit}
+        facts["pull_request"] = pulled.pull_request
         print_json({**facts, "bytes": pulled.bytes, "files": files})
         return
     print_facts(
@@ -40,6 +41,7 @@ def command(name: str, as_json: bool, **source: Any) -> None:
             ("Model", pulled.card.name),
             ("From", pulled.origin),
             ("Commit", pulled.commit),
+            ("Pull request", pulled.pull_request),
             ("Size", f"{size(pulled.bytes)}, verified"),
             *(("File", file) for file in files),
         ]

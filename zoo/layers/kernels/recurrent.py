@@ -275,14 +275,13 @@ def _differentiable(x, output, memory, lengths, steps, *weights, cell):
 
     forward, backward = _compiled(cell)
     # an eager tape would differentiate the loop itself, too
-    x, output, memory = map(tf.stop_gradient, (x, output, memory))
-    weights = tuple(map(tf.stop_gradient, weights))
-    outputs, final, final_memory = forward(x, output, memory, lengths, steps, weights)
+    x, output, memory, *fixed = map(tf.stop_gradient, (x, output, memory, *weights))
+    outputs, final, final_memory = forward(x, output, memory, lengths, steps, fixed)
 
     def gradient(*upstream):
         before = tf.concat([output[None], outputs[:-1]], 0)
-        mirrored = [tf.transpose(w) for w in (weights[1], *weights[4:])]
-        arguments = (x, before, memory, lengths, steps, weights, mirrored, upstream)
+        mirrored = [tf.transpose(w) for w in (fixed[1], *fixed[4:])]
+        arguments = (x, before, memory, lengths, steps, fixed, mirrored, upstream)
         dx, d_output, d_memory, d_weights = backward(*arguments)
         return (dx, d_output, d_memory, None, None, *d_weights)
 
