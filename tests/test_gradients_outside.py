@@ -181,3 +181,24 @@ def test_fit_under_xla_with_unknown_height_and_width():
     x = np.random.default_rng(0).normal(size=(4, 40, 24, 3)).astype(np.float32)
     history = model.fit(x, np.array([0, 1, 2, 0]), batch_size=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("kernel", ["attention in blocks", "gelu", "silu", "lstm"])
+def test_second_gradients_inside_are_the_change_of_the_first(kernel):
+    function, rng = KERNELS[kernel](), np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=(2, 2, 4, 2)))
+    along = tf.constant(rng.normal(size=x.shape))
+
+    def first(x):
+        return tf.reduce_sum(tf.sin(slope(function, x)))
+
+    def second(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = first(x)
+        return tape.gradient(loss, x)
+
+    step = 1e-5
+    expected = (first(x + step * along) - first(x - step * along)) / (2 * step)
+    for run in (second, tf.function(second, autograph=False)):
+        np.testing.assert_allclose(tf.reduce_sum(run(x) * along), expected, rtol=1e-6)
