@@ -166,9 +166,7 @@ def test_of_an_exported_model(name, tmp_path):
 
 def _twins(variables, others):
     """For each variable that one of the others which has its values."""
-    twins = [
-        [w for w in others if w.shape == v.shape and np.array_equal(w, v)] for v in variables
-    ]
+    twins = [[w for w in others if w.shape == v.shape and np.array_equal(w, v)] for v in variables]
     assert all(len(found) == 1 for found in twins)
     return [found[0] for found in twins]
 

@@ -304,7 +304,7 @@ def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell):
 
 
 def _second_gradient(cell, inputs, lengths, upstream, upstreams):
-    """Of sequence, states and weights, and of the first gradient's own upstream: the plain way's."""
+    """The plain way's, of sequence, states and weights, and of the first gradient's upstream."""
     import tensorflow as tf
 
     tensors = [tf.identity(x) for x in (*inputs, *upstream)]
