@@ -253,6 +253,7 @@ def _second_gradient(options, tensors, mask, upstreams):
     """Of query, key, value and the first gradient's own upstream: that of the plain path."""
     import tensorflow as tf
 
+    tensors = [tf.identity(x) for x in tensors]  # of one and the same, each has its share
     with tf.GradientTape() as outer:
         outer.watch(tensors)
         with tf.GradientTape() as inner:

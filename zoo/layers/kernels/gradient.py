@@ -51,6 +51,26 @@ def with_gradient(
     return _shared(function, tuple(sorted(options.items())), tuple(signature), xla)(*tensors)
 
 
+def constant(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` with no gradient, whose inside no tape looks into.
+
+    Behind `tf.stop_gradient`, a second tape would still ask what is inside for its gradient.
+
+    Args:
+        arguments: tensors, and lists of them; of `with_gradient`'s function, or made of these.
+    """
+    import tensorflow as tf
+
+    flat = tf.nest.flatten(arguments)
+
+    def call(*tensors):
+        fixed = [tf.stop_gradient(x) for x in tensors]  # an eager tape does look
+        outputs = function(*tf.nest.pack_sequence_as(arguments, fixed))
+        return outputs, lambda *_: [None] * len(tensors)
+
+    return tf.custom_gradient(call)(*flat)
+
+
 def any_size(x: Any, *axes: int) -> Any:
     """The `tf.TensorSpec` of a tensor, with any size along `axes`."""
     import tensorflow as tf

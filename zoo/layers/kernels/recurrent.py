@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.kernels.gradient import any_size, with_gradient
+from zoo.layers.kernels.gradient import any_size, constant, with_gradient
 
 BLOCK = 32  # steps that are compiled as one loop
 
@@ -156,22 +156,20 @@ def run_plain(cell: Cell, weights: Weights, x, lengths, state: State):
     """One layer, step after step: what the compiled loop has to equal."""
     w_x, w_s, b_x, b_s, *w_p = weights.tensors()
 
-    def step(t, carry):
-        outputs, output, memory = carry
-        given = cell.parts(ops.matmul(w_x, ops.transpose(x[t])), b_x)
+    def step(state, at):
+        (output, memory), (x, t) = state, at
+        given = cell.parts(ops.matmul(w_x, ops.transpose(x)), b_x)
         own = cell.parts(ops.matmul(w_s, output), b_s)
         new, new_memory = cell.step(given, own, output, memory)
         new = ops.matmul(w_p[0], new) if w_p else new
         alive = t < lengths
-        written = ops.transpose(ops.where(alive, new, ops.zeros_like(new)))[None]
-        outputs = ops.slice_update(outputs, (t, 0, 0), written)
-        return outputs, ops.where(alive, new, output), ops.where(alive, new_memory, memory)
+        state = ops.where(alive, new, output), ops.where(alive, new_memory, memory)
+        return state, (ops.where(alive, new, ops.zeros_like(new)), memory)  # as Keras wants: alike
 
-    steps, count = ops.shape(x)[0], ops.shape(x)[1]
-    outputs = ops.zeros((steps, count, state[0].shape[-1]), x.dtype)
-    start = (outputs, *map(ops.transpose, state))
-    outputs, *final = ops.fori_loop(0, steps, step, start)
-    return outputs, tuple(map(ops.transpose, final))
+    steps = ops.arange(ops.shape(x)[0], dtype="int32")
+    start = tuple(map(ops.transpose, state))
+    final, (outputs, _) = ops.scan(step, start, (x, steps), length=x.shape[0])
+    return ops.transpose(outputs, (0, 2, 1)), tuple(map(ops.transpose, final))
 
 
 def run_keras(cell: Cell, weights: Weights, x, lengths, state: State):
@@ -271,21 +269,55 @@ def _block(cell, x, state, lengths, steps, weights):
 
 
 def _differentiable(x, output, memory, lengths, steps, *weights, cell):
-    import tensorflow as tf
-
-    forward, backward = _compiled(cell)
-    # an eager tape would differentiate the loop itself, too
-    x, output, memory, *fixed = map(tf.stop_gradient, (x, output, memory, *weights))
-    outputs, final, final_memory = forward(x, output, memory, lengths, steps, fixed)
+    forward, _ = _compiled(cell)
+    # a loop that XLA compiles has no gradient, and a tape would ask for one
+    outputs, final, final_memory = constant(forward, x, output, memory, lengths, steps, weights)
 
     def gradient(*upstream):
-        before = tf.concat([output[None], outputs[:-1]], 0)
-        mirrored = [tf.transpose(w) for w in (fixed[1], *fixed[4:])]
-        arguments = (x, before, memory, lengths, steps, fixed, mirrored, upstream)
-        dx, d_output, d_memory, d_weights = backward(*arguments)
-        return (dx, d_output, d_memory, None, None, *d_weights)
+        tensors = [x, output, memory, lengths, steps, outputs, *upstream, *weights]
+        signature = [any_size(y, 1 if len(y.shape) == 3 else 0) for y in tensors[:4]]
+        signature += [any_size(steps), any_size(outputs, 1), any_size(outputs, 1)]
+        signature += [*(any_size(y, 0) for y in (output, memory)), *map(any_size, weights)]
+        grads = with_gradient(_first_gradient, *tensors, signature=signature, cell=cell)
+        return *grads[:3], None, None, *grads[3:]
 
     return (outputs, final, final_memory), gradient
+
+
+def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell):
+    import tensorflow as tf
+
+    _, backward = _compiled(cell)
+    upstream, weights = others[:3], others[3:]
+    before = tf.concat([output[None], outputs[:-1]], 0)
+    mirrored = [tf.transpose(w) for w in (weights[1], *weights[4:])]
+    arguments = (x, before, memory, lengths, steps, weights, mirrored, upstream)
+    dx, d_output, d_memory, d_weights = constant(backward, *arguments)
+
+    def gradient(*upstreams):
+        inputs, lived = (x, output, memory, *weights), tf.minimum(lengths, steps)
+        grads = _second_gradient(cell, inputs, lived, upstream, upstreams)
+        # the outputs follow from the inputs, whose gradients here are the whole ones
+        return *grads[:3], None, None, None, *grads[-3:], *grads[3:-3]
+
+    return (dx, d_output, d_memory, *d_weights), gradient
+
+
+def _second_gradient(cell, inputs, lengths, upstream, upstreams):
+    """The plain way's, of sequence, states and weights, and of the first gradient's upstream."""
+    import tensorflow as tf
+
+    tensors = [tf.identity(x) for x in (*inputs, *upstream)]
+    with tf.GradientTape() as outer:
+        outer.watch(tensors)
+        x, output, memory, *weights = tensors[:-3]
+        with tf.GradientTape() as inner:
+            inner.watch(tensors[:-3])
+            outputs, final = run_plain(cell, Weights(*weights), x, lengths, (output, memory))
+        grads = inner.gradient(
+            [outputs, *final], tensors[:-3], tensors[-3:], unconnected_gradients="zero"
+        )
+    return outer.gradient(grads, tensors, upstreams, unconnected_gradients="zero")
 
 
 @functools.cache
