@@ -306,6 +306,6 @@ def test_under_a_distribution_strategy():
 
 @pytest.mark.parametrize("module", ["zoo.tasks.language", "zoo.layers.base", "zoo.model"])
 def test_any_module_may_be_imported_first(module):
-    code = f"import {module}, sys; assert 'zoo.model' in sys.modules"
+    code = f"import {module}; import zoo.model"  # no circle, wherever one begins
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

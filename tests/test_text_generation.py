@@ -117,7 +117,7 @@ def test_scores_are_bits_per_token(model):
         ("a" * 60, {"max_new_tokens": 10}, InputError, "has 60 tokens and max_new_tokens is 10"),
         ("a" * 80, {}, InputError, "more than the 64 tokens"),
         ("a", {"max_new_tokens": -1}, OptionError, "must be 0 or more"),
-        ("a", {"temperature": -1}, OptionError, "temperature must be 0 or more"),
+        ("a", {"temperature": -1}, OptionError, "temperature is -1; a number, 0 or more, expected"),
         ("a", {"top_k": 0}, OptionError, "top_k must be at least 1"),
         ("a", {"top_p": 1.5}, OptionError, "top_p must be above 0"),
         ("a", {"repetition_penalty": 0}, OptionError, "repetition_penalty must be positive"),

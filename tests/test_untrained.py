@@ -119,6 +119,7 @@ def test_running_statistics_are_no_training(random):
     assert set(model.load_report.fresh) == left
 
 
+@pytest.mark.filterwarnings("ignore:The model has learned nothing that shows")
 def test_a_fine_tuned_head_on_random_layers(random):
     result = zoo.finetune(random, (IMAGES, ["a", "b"] * 4), strategy="head", epochs=1)
     assert set(result.model.fresh) == set(learned_weights(random)) - set(HEAD)

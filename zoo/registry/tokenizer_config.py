@@ -47,13 +47,14 @@ def text_spec(
     found, reason = None, None
     try:
         kind = class_of(settings, config, model_type)
-        settings = {**settings, "tokenizer_class": kind.name}
-        found = made(files, kind, settings, fields["vocab_size"])
+        named = {**settings, "tokenizer_class": kind.name}
+        found = made(files, kind, named, fields["vocab_size"])
     except UnavailableError as error:
         kind, reason = OF_TYPE[model_type], f"{origin}: {error}"
     except ConfigError as error:
         said = str(error)
         raise ConfigError(said if said.startswith(origin) else f"{origin}: {said}") from None
+    settings = named if found else settings
     stops = _stop_ids(files, {"eos_token_id": _STOPS.get(model_type)} | dict(config))
     special = _special(found, kind, OF_TYPE[model_type])
     pad = _pad_id(found, special, fields)
