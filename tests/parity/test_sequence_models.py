@@ -9,7 +9,7 @@ from sequence_models import AWDLSTM, Network
 
 import zoo
 from zoo.architectures.lstm import LSTMConfig
-from zoo.errors import ConfigError, WeightsError
+from zoo.errors import WeightsError
 from zoo.layers.building import named_weights
 from zoo.registry import registry
 
@@ -82,7 +82,7 @@ def test_awd_lstm(layout, tied, tmp_path):
 
 def test_a_decoder_of_its_own_is_no_tied_one(tmp_path):
     path = write(state_of(AWDLSTM(**SIZES | {"n_hid": 12}, tie_weights=False)), tmp_path)
-    with pytest.raises(ConfigError, match="tie_weights=False"):
+    with pytest.raises(WeightsError, match="tie_weights=False"):
         zoo.load("awd_lstm", weights=path, **SIZES | {"n_hid": 12})
 
 
