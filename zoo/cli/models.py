@@ -90,7 +90,10 @@ def check_examples(
     """
     from zoo.finetuning.sources import Wanted, gathered, kind_of
 
-    kind, text = kind_of(find_card(name, options).preprocessing)
+    card = find_card(name, options)
+    if not card.task.endswith("classification"):
+        return  # what is wrong with the model comes first, and the verb says it
+    kind, text = kind_of(card.preprocessing)
     wanted = Wanted(kind=kind, text=text, input_column=input_column, label_column=label_column)
     for path in filter(None, paths):
         gathered(path, wanted)
