@@ -398,10 +398,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(resnet, whole, tmp_path):
     ("options", "message"),
     [
         ({"batch_size": 41}, "batch_size=41 is more than the 40 training examples"),
-        ({"strategy": "heads"}, "none of full, head, gradual.*'head'"),
+        ({"strategy": "heads"}, "none of full, head, lp-ft, gradual.*'head'"),
         ({"schedule": "cosin"}, "'cosine'"),
         ({"strategy": "head", "mixup": 0.2}, "mixup and strategy='head' do not go together"),
-        ({"augment": "lite"}, "none of none, light, strong"),
+        ({"augment": "lite"}, "none of none, crop, light, strong.*'light'"),
         ({"learning_rate": -1.0}, "a number from 0"),
         ({"epochs": 0}, "epochs=0"),
         ({"distribute": "horovod"}, "None or 'mirrored'"),
