@@ -3,7 +3,7 @@
 Devlin et al., "BERT", arXiv:1810.04805; RoBERTa, arXiv:1907.11692; XLM-R, arXiv:1911.02116;
 CamemBERT, arXiv:1911.03894; DistilBERT, arXiv:1910.01108; MPNet, arXiv:2004.09297; ELECTRA,
 arXiv:2003.10555; sentence embeddings over them, arXiv:1908.10084. The reference is transformers
-(`models/<type>/modeling_<type>.py`; 5.23.0): one network with a few options, whose names in each
+(`models/<type>/modeling_<type>.py`; 5.24.0): one network with a few options, whose names in each
 type `bert_layouts` maps.
 """
 

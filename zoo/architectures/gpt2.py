@@ -1,7 +1,7 @@
 """GPT-2: a language model that reads from left to right, and its heads.
 
 Radford et al., "Language Models are Unsupervised Multitask Learners" (2019). The reference is
-transformers (`models/gpt2/modeling_gpt2.py`; 5.23.0).
+transformers (`models/gpt2/modeling_gpt2.py`; 5.24.0).
 """
 
 from __future__ import annotations

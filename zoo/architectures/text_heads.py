@@ -28,7 +28,7 @@ def untied(
 ) -> _Config:
     """The config of a language model whose file may have other values for its last map than for the
     table: the map is then its own, whatever the config says, since transformers 5 ties equal ones
-    alone (`PreTrainedModel.tie_weights`; 5.23.0)."""
+    alone (`PreTrainedModel.tie_weights`; 5.24.0)."""
     if config.head != "language" or not config.tied:
         return config
     own = any(layout.disagrees(tensors, TOKENS) for layout in layouts)

@@ -1,7 +1,7 @@
 """Tokenizers of the `tokenizers` library, made of a vocabulary as transformers makes its own.
 
 What they are made of is what transformers makes them of (`models/*/tokenization_*.py` and
-`tokenization_utils_tokenizers.py`; 5.23.0).
+`tokenization_utils_tokenizers.py`; 5.24.0).
 """
 
 from __future__ import annotations

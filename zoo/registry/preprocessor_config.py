@@ -1,7 +1,7 @@
 """The `preprocessor_config.json` of transformers' image models: read as a spec, written from one.
 
 The facts are those of transformers' image processors (`image_processing_backends.py` and
-`models/*/image_processing_*.py`; 5.23.0), and the arithmetic is that of its Pillow backend. Its
+`models/*/image_processing_*.py`; 5.24.0), and the arithmetic is that of its Pillow backend. Its
 torchvision backend, the default where torchvision is installed, resizes with coarser weights: up to
 one pixel in fifty of a photograph is off by 1/255 or 2/255 from Pillow's, and from ours.
 

@@ -1,7 +1,7 @@
 """transformers' classes of tokenizers: what each is made of, and which one a repo means.
 
 A class takes the vocabulary from the repo's files and makes all else anew (`models/*/
-tokenization_*.py`, `models/auto/tokenization_auto.py`; 5.23.0), so that it says more about the ids
+tokenization_*.py`, `models/auto/tokenization_auto.py`; 5.24.0), so that it says more about the ids
 of a text than `tokenizer.json` does. Only the classes that are `GENERIC` take that file as it is.
 """
 

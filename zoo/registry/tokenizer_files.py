@@ -1,7 +1,7 @@
 """A tokenizer made of a repo's files, as transformers' class makes it of them.
 
 The order in which files override each other, and tokens are added, is that of
-`PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__` (5.23.0).
+`PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__` (5.24.0).
 """
 
 from __future__ import annotations

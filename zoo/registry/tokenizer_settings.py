@@ -1,7 +1,7 @@
 """The settings of a tokenizer: what its JSON files say together.
 
 The order in which files override each other is that of
-`PreTrainedTokenizerBase._from_pretrained` of transformers (5.23.0).
+`PreTrainedTokenizerBase._from_pretrained` of transformers (5.24.0).
 """
 
 from __future__ import annotations

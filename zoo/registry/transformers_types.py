@@ -12,7 +12,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
 
-VERSION = "5.23.0"  # whose config classes the defaults are
+VERSION = "5.24.0"  # whose config classes the defaults are
 
 Fields = dict[str, Any]
 
