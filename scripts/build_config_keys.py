@@ -27,9 +27,9 @@ import transformers
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from zoo.registry.transformers_config import MODEL_TYPES, WHOLE
+from zoo.registry.dialect import TRANSFORMERS
+from zoo.registry.dialects import transformers_dialects
 from zoo.registry.transformers_keys import DATA
-from zoo.registry.transformers_types import VERSION
 
 # What every model goes through, beside the file of its type.
 _SHARED: tuple[str, ...] = (
@@ -48,12 +48,14 @@ _JSON |= {list: "list", tuple: "list", dict: "dict"}
 
 def keys() -> dict[str, Any]:
     """The content of the file."""
-    if transformers.__version__ != VERSION:
-        raise SystemExit(f"transformers {transformers.__version__} is not {VERSION}")
+    if f"transformers {transformers.__version__}" != TRANSFORMERS:
+        raise SystemExit(f"transformers {transformers.__version__} is not {TRANSFORMERS}")
     every = _fields(PreTrainedConfig)
     shared = _reads(*_SHARED) | _taken(PreTrainedConfig)
     content: dict[str, Any] = {"*": {"fields": every, "reads": _without(shared, every)}}
-    for model_type in (*MODEL_TYPES, *WHOLE):
+    dialects = dict(transformers_dialects())
+    wholes = [whole for dialect in dialects.values() for whole in dialect.wholes]
+    for model_type in (*dialects, *wholes):
         config = CONFIG_MAPPING[model_type]
         fields = {k: v for k, v in _fields(config).items() if every.get(k) != v}
         reads = _reads(_module(config).replace(".configuration_", ".modeling_")) | _taken(config)

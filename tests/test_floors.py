@@ -25,6 +25,7 @@ FLOORS = {
     "zoo.weights": 1,
     "zoo.preprocessing": 1,
     "zoo.registry": 2,
+    "zoo.formats": 2,
     "zoo.layers": 3,
     "zoo.architectures": 3,
     "zoo.tasks": 4,

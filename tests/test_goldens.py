@@ -32,7 +32,7 @@ def build(name: str, dtype: str = "float32", **options):
         return keras.Model(graph.inputs, graph.outputs)
 
     with dtype_scope(keras.DTypePolicy(dtype)):
-        return build_uninitialized(network), family.layouts["timm"]
+        return build_uninitialized(network), family.formats.table("timm")
 
 
 def source_tensors(model: keras.Model, table) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import pytest
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.spec import ImageSpec
+from zoo.registry.dialects import transformers_dialect
 from zoo.registry.preprocessor_config import (
     image_spec_from_preprocessor,
     preprocessor_from_image_spec,
@@ -22,7 +23,12 @@ SHORTER_EDGE = ImageSpec(crop_pct=1.0, crop_rounding="floor", alpha="white", **C
 
 
 def read(data, model_type="vit"):
-    return image_spec_from_preprocessor(data, origin="org/model", model_type=model_type)
+    processor = processor_of(model_type)
+    return image_spec_from_preprocessor(data, origin="org/model", processor=processor)
+
+
+def processor_of(model_type):
+    return transformers_dialect(model_type)[1].processor
 
 
 # Reading
@@ -55,7 +61,6 @@ def test_defaults_of_the_model_type(model_type, expected):
 )
 def test_the_class_of_the_file_wins(named):
     assert read(named, model_type="vit") == SHORTER_EDGE
-    assert read(named, model_type="of no model in zoo") == SHORTER_EDGE
 
 
 @pytest.mark.parametrize(
@@ -179,10 +184,8 @@ def test_refused(data, message):
 
 
 def test_unknown_model_type():
-    with pytest.raises(ConfigError, match="no image processor for the model type 'dino'"):
-        read({}, "dino")
-    with pytest.raises(ConfigError, match="Did you mean 'siglip'"):
-        preprocessor_from_image_spec(read({}), model_type="siglib")
+    with pytest.raises(ConfigError, match=r"model_type is 'siglib'.*Did you mean 'siglip'"):
+        transformers_dialect("siglib")
 
 
 # Writing
@@ -190,7 +193,7 @@ def test_unknown_model_type():
 
 def test_the_file_that_is_written():
     spec = read({"size": {"shortest_edge": 256}}, "dinov2")
-    assert preprocessor_from_image_spec(spec, model_type="dinov2") == {
+    assert preprocessor_from_image_spec(spec, processor=processor_of("dinov2")) == {
         "image_processor_type": "BitImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": 256},
@@ -223,13 +226,14 @@ def test_the_file_that_is_written():
 )
 def test_round_trip(model_type, data):
     spec = read(data, model_type)
-    written = json.loads(json.dumps(preprocessor_from_image_spec(spec, model_type=model_type)))
+    data = preprocessor_from_image_spec(spec, processor=processor_of(model_type))
+    written = json.loads(json.dumps(data))
     assert read(written, model_type) == spec
 
 
 def test_a_spec_of_timm_that_squashes_to_its_size_can_be_said():
     spec = ImageSpec(crop_mode="squash", crop_pct=1.0, fixed_input_size=True)
-    written = preprocessor_from_image_spec(spec, model_type="vit")
+    written = preprocessor_from_image_spec(spec, processor=processor_of("vit"))
     assert read(written) == replace(spec, fixed_input_size=False)
 
 
@@ -248,7 +252,7 @@ def test_a_spec_of_timm_that_squashes_to_its_size_can_be_said():
 )
 def test_what_the_file_cannot_say(options, message):
     with pytest.raises(ConfigError, match=f"cannot say {message}"):
-        preprocessor_from_image_spec(ImageSpec(**options), model_type="vit")
+        preprocessor_from_image_spec(ImageSpec(**options), processor=processor_of("vit"))
 
 
 def test_scale_of_a_published_file_is_exact():

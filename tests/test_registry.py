@@ -15,7 +15,7 @@ from zoo.preprocessing.spec import ImageSpec
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels, registry
 from zoo.registry.card import ModelCard, WeightsFile, from_data, to_data
-from zoo.registry.transformers_text import task_of as text_task
+from zoo.registry.heads import task_of as text_task
 
 ALL = registry.list_models()
 

@@ -7,16 +7,17 @@ import pytest
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels
 from zoo.registry.card import ModelCard
+from zoo.registry.dialects import formats_of, transformers_dialects
 from zoo.registry.registry import import_family, info, list_architectures, list_models
 from zoo.registry.repo_config import (
     card_from_config,
     config_from_card,
     preprocessor_from_card,
+    text_files,
 )
-from zoo.registry.transformers_config import MODEL_TYPES
-from zoo.registry.transformers_text import TEXT
 
 SPEC = {
     "tag": "a1_in1k",
@@ -171,7 +172,7 @@ def test_an_unknown_field_of_pretrained_cfg_is_idle():
         ({}, "does not say which model it is: expected 'architecture' .* found nothing"),
         ({"arch": "resnet50"}, "found arch"),
         ([], "should hold an object; it holds a list"),
-        ({"model_type": "bart"}, "has model_type 'bart', which zoo does not have"),
+        ({"model_type": "bart"}, "model_type is 'bart', which zoo does not have"),
         ({"architecture": "resnt50"}, "no architecture 'resnt50'. Did you mean 'resnet50'"),
         ({"architecture": "resnet50.a1_in1k"}, "no architecture 'resnet50.a1_in1k'"),
         ({"architecture": None}, "no architecture 'None'"),
@@ -194,9 +195,12 @@ def test_a_bad_config_is_an_error_that_names_the_file(config, expected):
     assert "org/model/config.json" in str(raised.value)
 
 
+DIALECTS = dict(transformers_dialects())
+
+
 def complete(card: ModelCard) -> dict:
     """All fields of the config, with the defaults that the card leaves out."""
-    if card.architecture not in MODEL_TYPES:
+    if card.architecture not in DIALECTS:
         return {}
     family = import_family(card.family)
     return vars(family.read_config(card.config, origin=card.name))
@@ -205,7 +209,7 @@ def complete(card: ModelCard) -> dict:
 def comparable(card: ModelCard) -> ModelCard:
     """Without what a config.json does not carry; that of a text model has no provenance at all."""
     card = replace(card, published={}, weights=None, num_params=None)
-    if card.architecture not in TEXT:
+    if not isinstance(card.preprocessing, TextSpec):
         return card
     return replace(card, license=None, origin_url=None)
 
@@ -213,11 +217,14 @@ def comparable(card: ModelCard) -> ModelCard:
 @pytest.mark.parametrize("name", [*list_models(), *list_architectures()])
 def test_every_card_survives_its_own_config(name):
     card = info(name)
-    layout = "timm" if card.task.startswith("image") else "torch"
-    layout = name if name in MODEL_TYPES else layout
-    config = json.loads(json.dumps(config_from_card(card, layout=layout, fields=complete(card))))
-    preprocessor = preprocessor_from_card(card, layout=layout)
-    again = comparable(card_from_config(config, origin=card.name, preprocessor=preprocessor))
+    layout, _ = formats_of(card.family).of(card.architecture)
+    fields = complete(card)
+    config = json.loads(json.dumps(config_from_card(card, layout=layout, fields=fields)))
+    beside = {"preprocessor_config.json": preprocessor_from_card(card, layout=layout)}
+    texts = {file: json.dumps(data) for file, data in beside.items() if data is not None}
+    if isinstance(card.preprocessing, TextSpec):
+        texts |= text_files(card.preprocessing, fields)
+    again = comparable(card_from_config(config, origin=card.name, file=texts.get))
     if card.weights is None:  # an untrained card has no labels, but a reader sees 1000 classes
         again = replace(again, labels=None)
     assert again == comparable(card)

@@ -75,7 +75,7 @@ def build(dtype, **options):
 @pytest.mark.parametrize("case", GOLDEN["cases"])
 def test_outputs_are_the_references(case):
     golden = GOLDEN["cases"][case]
-    model, table = build("float64", **golden["config"]), FAMILY.layouts["torch"]
+    model, table = build("float64", **golden["config"]), FAMILY.formats.table("torch")
     weights = {k: tuple(v.shape) for k, v in named_weights(model).items()}
     shapes = {
         k: v.shape for k, v in table.export({k: np.zeros(s) for k, s in weights.items()}).items()

@@ -12,13 +12,12 @@ from synthetic import as_trained
 
 import zoo
 from zoo.errors import ConfigError, OptionError, WeightsError
+from zoo.formats.vit import FORMATS
 from zoo.layers.building import named_weights
 from zoo.registry import registry
-from zoo.registry.repo_config import transformers_type
-from zoo.registry.transformers_vision import VISION
 
 SMALL = {"embed_dim": 16, "depth": 3, "num_heads": 2, "patch_size": 8, "img_size": (32, 32)}
-TRANSFORMERS = [n for n in registry.list_architectures() if transformers_type(n) in VISION]
+TRANSFORMERS = [n for n in registry.list_architectures() if n in FORMATS.dialects]
 
 
 def images(height=32, width=32, count=2):

@@ -62,8 +62,9 @@ def assemble(found: Fetched, wishes: LoadOptions, dtype: str | None) -> Model:
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
     leeway = _leeway(card, family, config, wishes, shapes)
     known = [name for name in shapes if name not in leeway["fresh"]]
-    layout = family.layout_of(model.record.layout, checkpoint, known)
-    resolution = family.layouts[layout].resolve(
+    layout = family.formats.layout_of(model.record.layout, checkpoint, known)
+    table = family.formats.table(layout)
+    resolution = table.resolve(
         checkpoint,
         shapes,
         **leeway,
@@ -72,11 +73,11 @@ def assemble(found: Fetched, wishes: LoadOptions, dtype: str | None) -> Model:
         origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
     )
     initialize(model, resolution.values, checkpoint.release)
-    marked = _marked(family.layouts[layout], checkpoint, resolution)
+    marked = _marked(table, checkpoint, resolution)
     record = _loaded(model.record, checkpoint, resolution, paths, files, marked)
-    if family.tasks and record.task != card.task and family.own_layout is not None:
+    if family.tasks and record.task != card.task:
         # a network of another class than the file's; what the file had beside it is not its own
-        layout = family.own_layout(card.architecture, config) or layout
+        layout = family.formats.own_layout(card.architecture, vars(config))
         record = dataclasses.replace(record, other_dtypes={}, constants=None, tensor_names={})
     _attach(model, dataclasses.replace(record, layout=layout))
     return model
@@ -163,8 +164,10 @@ def _uninitialized(
 ) -> tuple[Model, Any]:
     """The model of a card with a caller's wishes, its weights without values, and its config."""
     config = stated = configure(card, family, wishes, others=LOAD_OPTIONS)
-    if family.suited is not None and checkpoint is not None:
-        config = family.suited(config, checkpoint)
+    if checkpoint is not None:
+        _, dialect = family.formats.of(card.architecture)
+        told = dialect.told_by(checkpoint, vars(config))
+        config = dataclasses.replace(config, **told)
     changed = {k: v for k, v in vars(config).items() if v != getattr(stated, k)}
     notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
     if checkpoint is not None and (layers := typed.depth(config)) > len(checkpoint):

@@ -127,8 +127,8 @@ def recorded(card: ModelCard, family: Architecture, config: Any, wishes: LoadOpt
     changed = {k: to_data(v) for k, v in fields.items() if k in stated or v != getattr(defaults, k)}
     labels = None if headless else _labels(card, classes, wishes)
     card = dataclasses.replace(card, config=changed, preprocessing=spec, labels=labels)
-    own = family.own_layout and family.own_layout(card.architecture, config)
-    layout = (card.weights and card.weights.layout) or own or next(iter(family.layouts))
+    own = family.formats.own_layout(card.architecture, fields)
+    layout = (card.weights and card.weights.layout) or own
     return Record(card=card, task=task, embedding=family.embedding, layout=layout)
 
 

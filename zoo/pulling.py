@@ -24,7 +24,6 @@ from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
 from zoo.registry.repo_config import card_from_config
-from zoo.registry.transformers_text import TEXT
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
 from zoo.weights.folder import WEIGHTS, Files, LocalFolder, name_of_weights, not_safetensors
@@ -189,7 +188,6 @@ def _card_of(files: Files) -> ModelCard:
     return card_from_config(
         config,
         origin=files.origin,
-        preprocessor=_preprocessor(files, config),
         file=functools.partial(read_text, files),
     )
 
@@ -260,17 +258,6 @@ def module_weights(files: Files, folder: str) -> Path:
     path = path or files.file(f"{folder}/{WEIGHTS}")
     assert path is not None
     return path
-
-
-def _preprocessor(files: Files, config: Any) -> Any:
-    """What an image processor's own file says; None where there is none."""
-    if not isinstance(config, dict) or config.get("model_type") in [*TEXT]:
-        return None
-    preprocessor = read_json(files, "preprocessor_config.json", required=False)
-    if preprocessor is None and "model_type" in config:  # as processors of two halves save it
-        both = read_json(files, "processor_config.json", required=False)
-        preprocessor = both.get("image_processor") if isinstance(both, dict) else both
-    return preprocessor
 
 
 def read_text(files: Files, name: str) -> str | None:

@@ -25,12 +25,12 @@ from zoo.preprocessing.text_spec import TextSpec
 from zoo.pulling import MODULE
 from zoo.readme import readme
 from zoo.registry import registry
+from zoo.registry.dialect import Dialect
 from zoo.registry.repo_config import (
     card_from_config,
     config_from_card,
     preprocessor_from_card,
     text_files,
-    transformers_type,
 )
 from zoo.registry.sentence_config import folders_of
 from zoo.weights.files import MAX_SHARD_SIZE, save_checkpoint
@@ -130,11 +130,12 @@ def texts_of(model: Model) -> dict[str, str]:
     """
     card, layout = model.record.card, model.record.layout
     family = registry.import_family(card.family)
+    dialect = family.formats.dialects[layout.partition(".")[0]]
     texts = {}
-    if isinstance(card.preprocessing, TextSpec) and transformers_type(layout) is not None:
+    if isinstance(card.preprocessing, TextSpec) and dialect.tokenizer is not None:
         fields = vars(family.read_config(card.config, origin=card.name))
         texts = text_files(card.preprocessing, fields)
-    config = _config_of(model, family, texts.get)
+    config = _config_of(model, family, dialect, texts.get)
     data = {
         "config.json": config,
         "preprocessor_config.json": preprocessor_from_card(card, layout=layout),
@@ -147,33 +148,34 @@ def texts_of(model: Model) -> dict[str, str]:
 
 
 def _config_of(
-    model: Model, family: Architecture, file: Callable[[str], str | None]
+    model: Model, family: Architecture, dialect: Dialect, file: Callable[[str], str | None]
 ) -> dict[str, Any]:
     card, layout = model.record.card, model.record.layout
-    if layout == "timm":
+    if dialect.config_form == "timm":
         layers = {layer.name for layer in model.layers}
         heads = [head for head in family.heads if head in layers]
         width = int(model.embedding_tensor.shape[-1])
         classifier = heads[0] if len(heads) == 1 else heads
-        return config_from_card(card, num_features=width, classifier=classifier)
-    if transformers_type(layout) is None:
+        return config_from_card(card, layout=layout, num_features=width, classifier=classifier)
+    if dialect.config_form == "zoo":
         return config_from_card(card, layout=layout)
     config = family.read_config(card.config, origin=card.name)
     fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     written = config_from_card(card, layout=layout, fields=fields)
     card = card_from_config(written, origin=layout, file=file)
-    _check_says(family.read_config(card.config, origin=layout), family, config, layout)
+    _check_says(family.read_config(card.config, origin=layout), dialect, config, layout)
     return written
 
 
-def _check_says(back: Any, family: Architecture, config: Any, layout: str) -> None:
+def _check_says(back: Any, dialect: Dialect, config: Any, layout: str) -> None:
     """Raise `ConfigError` where a config is not read back as what the network is."""
+    told = {one.name for one in dialect.told}
     lost = [
         f.name
         for f in dataclasses.fields(config)
         if getattr(back, f.name) != getattr(config, f.name)
         and not f.name.endswith("_rate")  # those act in training alone
-        and f.name not in family.untold
+        and f.name not in told
     ]
     if lost:
         raise ConfigError(
@@ -291,7 +293,7 @@ def tensors(model: Model) -> dict[str, np.ndarray]:
     record = model.record
     family = registry.import_family(record.card.family)
     weights = {k: np.asarray(v) for k, v in named_weights(model).items()}
-    table = family.layouts[record.layout]
+    table = family.formats.table(record.layout)
     written = {}
     for name, array in table.export(weights, record.tensor_names).items():
         dtype = record.other_dtypes.get(name, record.file_dtype)
@@ -305,6 +307,6 @@ def untrained_tensors(model: Model) -> set[str]:
     fresh, record = set(model.fresh), model.record
     if not fresh:
         return set()
-    table = registry.import_family(record.card.family).layouts[record.layout]
+    table = registry.import_family(record.card.family).formats.table(record.layout)
     matches = [m for m in table.matches(named_weights(model)) if fresh & set(m.models)]
     return {name for m in matches for name in (*m.sources, *m.aliases, *m.written)}

@@ -46,7 +46,7 @@ class Pair:
     def resolve(self, model: keras.Model, tensors: dict):
         shapes = {k: tuple(v.shape) for k, v in named_weights(model).items()}
         adapt = self.family.resize(self.config, self.stated) if self.stated else {}
-        return self.family.layouts["timm"].resolve(tensors, shapes, adapt=adapt)
+        return self.family.formats.table("timm").resolve(tensors, shapes, adapt=adapt)
 
 
 def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:

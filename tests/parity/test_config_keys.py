@@ -13,10 +13,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import zoo
 from zoo.errors import ConfigError
+from zoo.registry.dialect import TRANSFORMERS
+from zoo.registry.dialects import transformers_dialects
 from zoo.registry.repo_config import card_from_config
-from zoo.registry.transformers_config import MODEL_TYPES
 from zoo.registry.transformers_keys import DATA, ONCE_READ, WITHOUT_EFFECT, keys_read
-from zoo.registry.transformers_types import VERSION
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import build_config_keys
@@ -156,7 +156,7 @@ def our_outputs(folder: Path, kind: str, channels: int = 3) -> np.ndarray:
 
 
 def test_the_data_is_what_the_script_writes():
-    assert transformers.__version__ == VERSION
+    assert f"transformers {transformers.__version__}" == TRANSFORMERS
     assert build_config_keys.render(build_config_keys.keys()) == DATA.read_text("utf-8")
 
 
@@ -207,10 +207,11 @@ def test_the_older_config_of_the_vision_half_wins(tmp_path):
 
 
 def test_reasons_are_of_keys_that_are_read():
-    read = {key for kind in (*MODEL_TYPES, "*") for key in keys_read(kind)}
+    dialects = dict(transformers_dialects())
+    read = {key for kind in (*dialects, "*") for key in keys_read(kind)}
     assert not [key for key in WITHOUT_EFFECT if key not in read | {"torch_dtype"}]
     assert not [key for key in ONCE_READ if key in read]
-    for kind, type_ in MODEL_TYPES.items():
+    for kind, type_ in dialects.items():
         known = {*keys_read(kind), *CONFIG_MAPPING[kind].attribute_map}
         assert not [key for key in type_.idle if key not in known], kind
 

@@ -34,7 +34,7 @@ IMAGES = {
 def exported(model, values):
     """Values by weight name as the tensors of the model's layout; gradients map as weights do."""
     family = registry.import_family(model.record.card.family)
-    return family.layouts[model.record.layout].export(values)
+    return family.formats.table(model.record.layout).export(values)
 
 
 def soft_labels(count, rng):

@@ -16,6 +16,7 @@ from test_preprocessing_timm import AWKWARD, PHOTOGRAPHS, picture
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.image import ImagePreprocessor
+from zoo.registry.dialects import transformers_dialect
 from zoo.registry.preprocessor_config import (
     DEFAULTS,
     image_spec_from_preprocessor,
@@ -232,7 +233,12 @@ def reference(process, image):
 
 
 def spec_of(model_type, config):
-    return image_spec_from_preprocessor(config, origin="org/model", model_type=model_type)
+    processor = processor_of(model_type)
+    return image_spec_from_preprocessor(config, origin="org/model", processor=processor)
+
+
+def processor_of(model_type):
+    return transformers_dialect(model_type)[1].processor
 
 
 def assert_equal_to_rounding(ours, theirs):
@@ -332,7 +338,8 @@ def test_one_channel(tmp_path):
 def test_round_trip(tmp_path, name):
     model_type, config = CONFIGS[name]
     spec = spec_of(model_type, config)
-    written = json.loads(json.dumps(preprocessor_from_image_spec(spec, model_type=model_type)))
+    data = preprocessor_from_image_spec(spec, processor=processor_of(model_type))
+    written = json.loads(json.dumps(data))
     assert spec_of(model_type, written) == spec
     images = sample()[: len(SIZES) + 1]
     before = processor(tmp_path, model_type, config, "pil")
@@ -355,9 +362,9 @@ def test_at_another_size(tmp_path, name, size):
     spec = spec_of(model_type, config).at_size(size)
     if spec.crop_mode == "center" and spec.resize and isinstance(size, tuple):
         with pytest.raises(ConfigError, match="cannot say the resize"):
-            preprocessor_from_image_spec(spec, model_type=model_type)
+            preprocessor_from_image_spec(spec, processor=processor_of(model_type))
         return
-    written = preprocessor_from_image_spec(spec, model_type=model_type)
+    written = preprocessor_from_image_spec(spec, processor=processor_of(model_type))
     process = processor(tmp_path, model_type, written, "pil")
     for image in sample()[: len(SIZES) + 1]:
         assert_equal_to_rounding(ImagePreprocessor(spec)(image)[0], reference(process, image))

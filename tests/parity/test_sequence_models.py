@@ -39,7 +39,7 @@ def check_gradients(model, x, logits, module, tensors):
     ours = tape.gradient(loss, {k: v.value for k, v in weights.items()})
     ours = {k: np.asarray(tf.convert_to_tensor(g)) for k, g in ours.items()}
     family = registry.import_family(model.record.card.family)
-    exported = family.layouts[model.record.layout].export(ours)
+    exported = family.formats.table(model.record.layout).export(ours)
     errors = {k: relative_error(exported[k], theirs[k]) for k in theirs}
     assert max(errors.values()) < 1e-8, errors
 

@@ -14,8 +14,9 @@ from transformers.models.auto import tokenization_auto
 
 from zoo.errors import ConfigError, InputError
 from zoo.preprocessing.text import TextPreprocessor
+from zoo.registry.dialects import transformers_dialect, transformers_dialects
 from zoo.registry.repo_config import card_from_config
-from zoo.registry.tokenizer_classes import CLASSES, OF_TYPE
+from zoo.registry.tokenizer_classes import CLASSES
 from zoo.registry.tokenizer_config import tokenizer_files
 
 pytestmark = pytest.mark.filterwarnings("ignore::zoo.preprocessing.text.TruncationWarning")
@@ -159,7 +160,7 @@ def test_classes_are_those_of_transformers(name):
             assert set(CLASSES[name].inputs) == set(expected.model_input_names)
 
 
-@pytest.mark.parametrize("model_type", OF_TYPE)
+@pytest.mark.parametrize("model_type", [k for k, one in transformers_dialects() if one.tokenizer])
 def test_the_class_of_a_model_type(model_type):
     expected = tokenization_auto.TOKENIZER_MAPPING_NAMES[model_type]
-    assert OF_TYPE[model_type].name == expected
+    assert transformers_dialect(model_type)[1].tokenizer == expected

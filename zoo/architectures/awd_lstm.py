@@ -18,12 +18,12 @@ import keras
 
 from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
+from zoo.formats.awd_lstm import FORMATS
 from zoo.layers.embedding import Bias, Embedding
 from zoo.layers.head import dense_uniform
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import LSTM
 from zoo.typed import Count, Depth, Rate, Size
-from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,42 +97,13 @@ def locked_dropout(x: Any, rate: float, name: str) -> Any:
     return keras.layers.Dropout(rate, noise_shape=(None, 1, x.shape[-1]), name=name)(x)
 
 
-# ---------------------------------------------------------------- weights and registration
-
-
-def _layout(encoder: str, decoder: str, raw: str, *copies: str) -> WeightMap:
-    """A table of one library's names.
-
-    Args:
-        encoder, decoder: what stands before the names of the two halves.
-        raw: the recurrent weights before their dropout, of LSTM `*`.
-        copies: other names of the embedding's matrix.
-    """
-    rnn, matrix = f"{encoder}rnns.*.module", f"{encoder}encoder.weight"
-    last, dropped = f"{decoder}decoder.weight", f"{rnn}.weight_hh_l0"
-    inputs = (matrix, *copies)
-    rows = (
-        Row("encoder.tied_embeddings", matrix, aliases=(*copies, last), written=(*inputs, last)),
-        Row("encoder.embeddings", matrix, aliases=copies, written=inputs),
-        Row("rnns.*.weight_hh_l0", raw, aliases=(dropped,), written=(raw,)),
-        Row("rnns.*.weight_ih_l0", f"{rnn}.weight_ih_l0"),
-        Row("rnns.*.bias_*", f"{rnn}.bias_*"),
-        Row("decoder.kernel", f"{decoder}decoder.weight", KERNEL),
-        Row("decoder.bias", f"{decoder}decoder.bias"),
-    )
-    # what some versions save beside the raw weights: the same after one draw of dropout
-    return WeightMap(rows, ignore=(dropped,))
-
+# ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="awd_lstm",
     config=AWDLSTMConfig,
     build=build,
-    layouts={
-        "awd_lstm": _layout("", "", "rnns.*.weight_hh_l0_raw"),
-        "salesforce": _layout("", "", "rnns.*.module.weight_hh_l0_raw"),
-        "fastai": _layout("0.", "1.", "0.rnns.*.weight_hh_l0_raw", "0.encoder_dp.emb.weight"),
-    },
+    formats=FORMATS,
     hints={
         "encoder.tied_embeddings": "Load a decoder of its own, which is not the embedding's "
         "matrix, with tie_weights=False."

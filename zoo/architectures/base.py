@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from zoo import typed
-from zoo.errors import ConfigError, OptionError, WeightsError, did_you_mean
+from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.options import number, plain
 from zoo.preprocessing.spec import Spec
-from zoo.weights.mapping import WeightMap
+from zoo.registry.dialect import Formats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,31 +75,24 @@ Adapt = Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One family: its config type, its builder, its weight maps.
+    """One family: its config type, its builder, and how others write it.
 
     Attributes:
         name: the family's name in the registry.
         config: frozen dataclass of the options.
         build: makes the `Graph` from a config and an input size `(h, w)`, each perhaps None.
-        layouts: weight map per layout name, the one that is usual first.
+        formats: how others write it.
         heads: names of the classifier layers.
         head_parts: names of further layers, or what they begin with, that belong to a task: fresh
             where a file has another one.
         embedding: name of the layer whose output is the embedding; None where there is none.
         first_conv: name of the convolution that reads the input channels, by config; None for a
             family that reads no images.
-        flatten: nested groups of options that a reference's config may have, such as
-            `block_args`: their entries stand for options of their own.
-        no_maths: options of a reference's config that change nothing at inference.
         task: the task of a config, for a family whose configs have several; None: the card's.
         tasks: fields of the config by task, where a network can be built for another one.
         spec: the preprocessing that follows from a config, for models whose card has none.
-        untold: options that a reference's config does not tell, and the file does.
         sizes: options that change what a file's weights have to fit.
         resize: how weights fit these, by name, for the config as asked for and the card's own.
-        own_layout: the layout of an architecture that is none of the first layout's library.
-        suited: the config of a file with these tensors, for what its config does not tell, or tells
-            otherwise than the file has it.
         hints: what to do about a weight that does not fit, by name.
         groups: the order of the layers, for fine-tuning; without it all weights are one group.
     """
@@ -107,21 +100,16 @@ class Architecture:
     name: str
     config: type
     build: Callable[..., Graph]
-    layouts: Mapping[str, WeightMap]
+    formats: Formats
     heads: tuple[str, ...] = ()
     head_parts: tuple[str, ...] = ()
     embedding: str | None = None
     first_conv: Callable[[Any], str] | None = None
-    flatten: tuple[str, ...] = ()
-    no_maths: tuple[str, ...] = ()
     task: Callable[[Any], str] | None = None
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     spec: Callable[[Any], Spec | None] | None = None
-    untold: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     resize: Callable[[Any, Any], Mapping[str, Adapt]] | None = None
-    own_layout: Callable[[str, Any], str | None] | None = None
-    suited: Callable[[Any, Mapping[str, np.ndarray]], Any] | None = None
     hints: Mapping[str, str] = field(default_factory=dict)
     groups: LayerGroups = LayerGroups()
 
@@ -132,8 +120,9 @@ class Architecture:
             ConfigError: an option that the family does not have, named with the nearest ones, or
                 a value that its option cannot have.
         """
-        options = {k: v for k, v in data.items() if k not in (*self.flatten, *self.no_maths)}
-        for group in self.flatten:
+        passed_over = {*self.formats.nested, *self.formats.idle}
+        options = {k: v for k, v in data.items() if k not in passed_over}
+        for group in self.formats.nested:
             nested = data.get(group) or {}
             if not isinstance(nested, Mapping):
                 raise ConfigError(f"{origin}: {group} is {nested!r:.200}; expected an object.")
@@ -170,35 +159,6 @@ class Architecture:
         for name, value in values.items():
             _check_type(name, value, get_type_hints(type(config))[name])
         return dataclasses.replace(config, **values)
-
-    def layout_of(
-        self, stated: str | None, tensors: Collection[str], weights: Collection[str]
-    ) -> str:
-        """The layout that a file has: the one stated, unless only another one has its names.
-
-        Layouts of the same library, which have the same name up to a dot, are tried first.
-
-        Args:
-            stated: what the card says; None is the family's first layout.
-            tensors: names in the file.
-            weights: names of the model's weights.
-        """
-        first = stated or next(iter(self.layouts))
-        if len(self.layouts) == 1:
-            return first
-        kin = first.partition(".")[0]
-        for name in (first, *sorted(self.layouts, key=lambda n: n.partition(".")[0] != kin)):
-            if self._has_names(name, tensors, weights):
-                return name
-        return first
-
-    def _has_names(self, layout: str, tensors: Collection[str], weights: Collection[str]) -> bool:
-        try:
-            matches = self.layouts[layout].matches(weights)
-        except WeightsError:  # the layout has no names for such a network
-            return False
-        taken = {source for match in matches for source in match.sources}
-        return all(s in tensors for match in matches for s in match.read_as(tensors, taken))
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:

@@ -4,24 +4,22 @@ Devlin et al., "BERT", arXiv:1810.04805; RoBERTa, arXiv:1907.11692; XLM-R, arXiv
 CamemBERT, arXiv:1911.03894; DistilBERT, arXiv:1910.01108; MPNet, arXiv:2004.09297; ELECTRA,
 arXiv:2003.10555; sentence embeddings over them, arXiv:1908.10084. The reference is transformers
 (`models/<type>/modeling_<type>.py`; 5.24.0): one network with a few options, whose names in each
-type `bert_layouts` maps.
+type `zoo.formats.bert` has.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
-from zoo.architectures.bert_layouts import LAYOUTS, own_layout
-from zoo.architectures.text_heads import check_sentence, sentence, sentence_inputs, untied
+from zoo.architectures.text_heads import check_sentence, sentence, sentence_inputs
 from zoo.errors import ConfigError
+from zoo.formats.bert import FORMATS
 from zoo.layers.activation import Activation, activation
 from zoo.layers.attention import Attention
 from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
@@ -36,8 +34,7 @@ from zoo.layers.text import (
     readable,
     text_inputs,
 )
-from zoo.registry.transformers_text import TASKS, task_of
-from zoo.registry.transformers_types import PROBLEMS
+from zoo.registry.heads import PROBLEMS, TASKS, task_of
 from zoo.typed import Count, Depth, Rate, Size
 
 
@@ -323,23 +320,14 @@ HEADS: dict[str, Head] = {
     "replaced": replaced,
     "sentence": sentence,
 }
+
 # ---------------------------------------------------------------- registration
-
-
-def suited(config: BertConfig, tensors: Mapping[str, np.ndarray]) -> BertConfig:
-    """transformers' configs do not tell whether a file has the pooler, and may call a head tied
-    that has values of its own."""
-    absent = not any(name.endswith("pooler.dense.weight") for name in tensors)
-    if config.head == "base" and absent:
-        return dataclasses.replace(config, pooler=False)
-    return untied(config, tensors, LAYOUTS.values())
-
 
 FAMILY = Architecture(
     name="bert",
     config=BertConfig,
     build=build,
-    layouts=LAYOUTS,
+    formats=FORMATS,
     heads=("classifier", "token_classifier"),
     head_parts=(
         *("pre_classifier", "pooler.dense", "qa_outputs", "seq_relationship", "transform"),
@@ -348,9 +336,6 @@ FAMILY = Architecture(
     embedding="head_drop",
     task=lambda config: task_of(vars(config)),
     tasks=TASKS,
-    own_layout=lambda architecture, config: own_layout(architecture, config.head),
-    suited=suited,
-    untold=("pooler",),
     groups=LayerGroups(
         patterns=(r"embeddings\.|embeddings_project\.|relative_bias\.", r"blocks\.(\d+)\."),
     ),

@@ -14,14 +14,12 @@ import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
 from zoo.architectures.text_heads import (
-    SENTENCE_ROWS,
-    TOKENS,
     check_sentence,
     sentence,
     sentence_inputs,
-    untied,
 )
 from zoo.errors import ConfigError
+from zoo.formats.gpt2 import FORMATS
 from zoo.layers.activation import activation
 from zoo.layers.attention import Attention
 from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
@@ -29,10 +27,8 @@ from zoo.layers.linear import Dense
 from zoo.layers.mlp import Mlp
 from zoo.layers.normalization import LayerNorm
 from zoo.layers.text import LastToken, TextEmbeddings, readable, text_inputs
-from zoo.registry.transformers_text import TASKS, task_of
-from zoo.registry.transformers_types import PROBLEMS
+from zoo.registry.heads import PROBLEMS, TASKS, task_of
 from zoo.typed import Count, Depth, Rate, Size
-from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,56 +243,17 @@ HEADS: dict[str, Head] = {
     "sentence": sentence,
 }
 
-# ---------------------------------------------------------------- names of the weights
-
-
-def _map(name: str, source: str) -> Rows:
-    """A linear map, which this type keeps as `[inputs, outputs]`."""
-    return Row(f"{name}.kernel", f"{source}.weight"), Row(f"{name}.bias", f"{source}.bias")
-
-
-def _layout(prefix: str) -> WeightMap:
-    layer = f"{prefix}h.*"
-    tokens = f"{prefix}wte.weight"
-    rows = (
-        Row(TOKENS, tokens, aliases=("lm_head.weight",), written=(tokens,)),
-        Row("embeddings.position_embeddings.embeddings", f"{prefix}wpe.weight"),
-        *norm_rows("blocks.*.norm1", f"{layer}.ln_1"),
-        *_map("blocks.*.attn.qkv", f"{layer}.attn.c_attn"),
-        *_map("blocks.*.attn.proj", f"{layer}.attn.c_proj"),
-        *norm_rows("blocks.*.norm2", f"{layer}.ln_2"),
-        *_map("blocks.*.mlp.fc1", f"{layer}.mlp.c_fc"),
-        *_map("blocks.*.mlp.fc2", f"{layer}.mlp.c_proj"),
-        *norm_rows("norm", f"{prefix}ln_f"),
-        *linear_rows("decoder", "lm_head"),
-        *linear_rows("classifier", "score"),
-        *linear_rows("token_classifier", "classifier"),
-        *linear_rows("qa_outputs", "qa_outputs"),
-        *SENTENCE_ROWS,
-    )
-    # the masks of older files, and the heads of other tasks
-    masks = ("h.*.attn.bias", "h.*.attn.masked_bias")
-    heads = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*", "sentence_module.*")
-    return WeightMap(rows, ignore=(*(f"{prefix}{mask}" for mask in masks), *heads))
-
-
-LAYOUTS = {"gpt2": _layout("transformer."), "gpt2.bare": _layout("")}
-
 # ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="gpt2",
     config=GPT2Config,
     build=build,
-    layouts=LAYOUTS,
+    formats=FORMATS,
     heads=("classifier", "token_classifier"),
     head_parts=("qa_outputs", "decoder"),
     embedding="head_drop",
     task=lambda config: task_of(vars(config)),
     tasks={k: own for k, own in TASKS.items() if own["head"] in HEADS and own.get("causal", True)},
-    own_layout=lambda architecture, config: (
-        "gpt2.bare" if config.head in ("base", "sentence") else "gpt2"
-    ),
-    suited=lambda config, tensors: untied(config, tensors, LAYOUTS.values()),
     groups=LayerGroups(patterns=(r"embeddings\.", r"blocks\.(\d+)\."), end=r"norm\."),
 )

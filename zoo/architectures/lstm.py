@@ -17,6 +17,7 @@ import keras
 
 from zoo.architectures.base import Architecture, Graph, LayerGroups
 from zoo.errors import ConfigError
+from zoo.formats.lstm import FORMATS
 from zoo.layers.base import choose
 from zoo.layers.embedding import Embedding
 from zoo.layers.head import dense_uniform, real_input
@@ -25,7 +26,6 @@ from zoo.layers.recurrent import GRU, LSTM, Recurrent
 from zoo.layers.sequence import SequencePool, SeriesScale, SeriesUnscale, StepMask
 from zoo.preprocessing.spec import SequenceSpec
 from zoo.typed import Count, Depth, Rate, Size
-from zoo.weights.mapping import RECURRENT_ROWS, Row, WeightMap, torch_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ HEADS: dict[str, Callable[[LSTMConfig, Any, Any, Any], Any]] = {
     "forecaster": _forecaster,
 }
 
-# ---------------------------------------------------------------- weights and registration
+# ---------------------------------------------------------------- registration
 
 TASKS = {
     "classifier": "sequence-classification",
@@ -178,15 +178,11 @@ def spec_of(config: LSTMConfig) -> SequenceSpec | None:
     return SequenceSpec(features=config.features, padding_value=config.padding_value)
 
 
-TORCH = WeightMap(
-    (Row("encoder.embeddings", "encoder.weight"), *RECURRENT_ROWS, *torch_rows()),
-)
-
 FAMILY = Architecture(
     name="lstm",
     config=LSTMConfig,
     build=build,
-    layouts={"torch": TORCH},
+    formats=FORMATS,
     heads=("decoder",),
     embedding="pool",
     task=lambda config: TASKS[config.head],

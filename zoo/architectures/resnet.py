@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
+from zoo.formats.resnet import FORMATS
 from zoo.layers.activation import Activation, activation
 from zoo.layers.base import (
     Layer,
@@ -34,7 +35,6 @@ from zoo.layers.head import classifier, image_input
 from zoo.layers.normalization import norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D, anti_alias
 from zoo.typed import Channels, Count, Depth, Rate, Size
-from zoo.weights.mapping import BATCHES_TRACKED, WeightMap, torch_rows
 
 Layers = list[Step]
 
@@ -415,19 +415,15 @@ def _inside(widths: Mapping[str, int], block: str) -> dict[str, int]:
     return {k.removeprefix(prefix): v for k, v in widths.items() if k.startswith(prefix)}
 
 
-# ---------------------------------------------------------------- weights and registration
-
-TIMM = WeightMap(torch_rows(), constants=(BATCHES_TRACKED,))
+# ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="resnet",
     config=ResNetConfig,
     build=build,
-    layouts={"timm": TIMM},
+    formats=FORMATS,
     heads=("fc",),
     embedding="global_pool",
     first_conv=lambda config: "conv1.0" if "deep" in config.stem_type else "conv1",
-    flatten=("block_args",),
-    no_maths=("zero_init_last", "drop_block_rate"),
     groups=LayerGroups(patterns=(r"conv1\.|bn1\.|maxpool\.", r"layer(\d+)\.(\d+)\.")),
 )

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from zoo.architectures.base import Architecture, Feature, Graph, LayerGroups
+from zoo.formats.resnetv2 import FORMATS
 from zoo.layers.activation import Activation, activation
 from zoo.layers.base import (
     Layer,
@@ -32,7 +33,6 @@ from zoo.layers.head import classifier, image_input
 from zoo.layers.normalization import brings_activation, norm_type
 from zoo.layers.pooling import AvgPool2D, MaxPool2D
 from zoo.typed import Channels, Count, Depth, Rate, Size
-from zoo.weights.mapping import BATCHES_TRACKED, Row, WeightMap, torch_rows
 
 Layers = list[Step]
 
@@ -327,22 +327,16 @@ def _stages(config: ResNetV2Config, channels: int) -> Iterator[list[ResNetV2Bloc
         yield blocks
 
 
-# ---------------------------------------------------------------- weights and registration
-
-TIMM = WeightMap(
-    (*torch_rows(pointwise=("head.fc",)), Row("*.v", "*.v"), Row("*.tau", "*.tau")),
-    constants=(BATCHES_TRACKED,),
-)
+# ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="resnetv2",
     config=ResNetV2Config,
     build=build,
-    layouts={"timm": TIMM},
+    formats=FORMATS,
     heads=("head.fc",),
     embedding="head.global_pool",
     first_conv=lambda config: "stem.conv1" if _is_deep(config) else "stem.conv",
-    no_maths=("zero_init_last",),
     groups=LayerGroups(
         patterns=(r"stem\.", r"stages\.(\d+)\.blocks\.(\d+)\."),
         end=r"norm\.",

@@ -21,13 +21,13 @@ from keras import ops
 
 from zoo.architectures.base import Architecture, Graph
 from zoo.errors import ConfigError
+from zoo.formats.silero_vad import FORMATS
 from zoo.layers.activation import Activation
 from zoo.layers.base import Layer, Shape, register
 from zoo.layers.convolution import Conv1D
 from zoo.layers.head import real_input
 from zoo.layers.recurrent import LSTM
 from zoo.typed import Count, Size
-from zoo.weights.mapping import KERNEL, Row, WeightMap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,22 +177,12 @@ def build(config: SileroVADConfig, input_size: Any = (None, None)) -> Graph:
     return Graph(inputs=windows, outputs=logits, features=())
 
 
-# ---------------------------------------------------------------- weights and registration
-
-TORCH = WeightMap(
-    (
-        Row("encoder.*.kernel", "*.weight", KERNEL),
-        Row("encoder.*.bias", "*.bias"),
-        Row("lstm_cell.*_l0", "lstm_cell.*"),
-        Row("final_conv.kernel", "final_conv.weight", KERNEL),
-        Row("final_conv.bias", "final_conv.bias"),
-    )
-)
+# ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="silero_vad",
     config=SileroVADConfig,
     build=build,
-    layouts={"torch": TORCH},
+    formats=FORMATS,
     embedding="lstm_cell",
 )

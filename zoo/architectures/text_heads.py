@@ -4,11 +4,10 @@ vector of a text as sentence-transformers makes it (arXiv:1908.10084)."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
-import numpy as np
 
 from zoo.errors import ConfigError
 from zoo.layers.activation import Activation
@@ -16,24 +15,6 @@ from zoo.layers.base import choose
 from zoo.layers.linear import Dense
 from zoo.layers.normalization import LayerNorm
 from zoo.layers.text import FirstValues, TextPool, UnitNorm
-from zoo.weights.mapping import KERNEL, Row, Rows, WeightMap, linear_rows, norm_rows
-
-TOKENS = "embeddings.word_embeddings.embeddings"  # the table's weight
-
-_Config = TypeVar("_Config", bound=Any)
-
-
-def untied(
-    config: _Config, tensors: Mapping[str, np.ndarray], layouts: Iterable[WeightMap]
-) -> _Config:
-    """The config of a language model whose file may have other values for its last map than for the
-    table: the map is then its own, whatever the config says, since transformers 5 ties equal ones
-    alone (`PreTrainedModel.tie_weights`; 5.24.0)."""
-    if config.head != "language" or not config.tied:
-        return config
-    own = any(layout.disagrees(tensors, TOKENS) for layout in layouts)
-    return dataclasses.replace(config, tied=False) if own else config
-
 
 # ---------------------------------------------------------------- one vector of a text
 
@@ -94,8 +75,3 @@ MODULES: dict[str, Callable[..., Any]] = {
     "Dropout": _dropout,
     "LayerNorm": _layer_norm,
 }
-SENTENCE_ROWS: Rows = (
-    *linear_rows("sentence_module.*.linear", "sentence_module.*.linear"),
-    Row("sentence_module.*.residual.kernel", "sentence_module.*.residual.weight", KERNEL),
-    *norm_rows("sentence_module.*.norm", "sentence_module.*.norm"),
-)

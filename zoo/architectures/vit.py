@@ -4,7 +4,7 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; DeiT, arX
 arXiv:2204.07118; registers, arXiv:2309.16588; attention pooling, arXiv:2106.04560; parallel
 blocks, arXiv:2302.05442 and arXiv:2203.09795; differential attention, arXiv:2410.05258. The
 references are timm's modules `vision_transformer` and `deit`, whose names the layers have, and
-transformers, whose names `vit_layouts` maps.
+transformers, whose names `zoo.formats.vit` has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,8 @@ import numpy as np
 
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph, LayerGroups
 from zoo.architectures.vit_blocks import BLOCKS, Block, BlockOptions
-from zoo.architectures.vit_layouts import LAYOUTS
 from zoo.errors import ConfigError
+from zoo.formats.vit import FORMATS
 from zoo.layers.activation import Activation
 from zoo.layers.base import choose
 from zoo.layers.convolution import adapt_channels
@@ -32,7 +31,7 @@ from zoo.layers.linear import Dense
 from zoo.layers.normalization import norm_type
 from zoo.layers.position import check_method, resampled_patches, resampled_table
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenMap, TokenPool
-from zoo.registry.transformers_types import PROBLEMS
+from zoo.registry.heads import PROBLEMS
 from zoo.typed import Channels, Count, Depth, Rate, Size
 
 
@@ -278,43 +277,23 @@ def resize(config: ViTConfig, stated: ViTConfig) -> dict[str, Adapt]:
     }
 
 
-def own_layout(architecture: str, config: ViTConfig) -> str | None:
-    """The layout of one of transformers' model types."""
-    if architecture not in LAYOUTS:
-        return None
-    if config.dist_head:
-        return f"{architecture}.distilled"
-    gated = config.mlp_layer == "swiglu_packed"
-    return f"{architecture}.swiglu" if gated else architecture
-
-
-def suited(config: ViTConfig, tensors: Collection[str]) -> ViTConfig:
-    """transformers' configs do not tell whether a file has the pooler."""
-    absent = not any(name.endswith("pooler.dense.weight") for name in tensors)
-    return dataclasses.replace(config, pooler_act=None) if absent else config
-
-
 # ---------------------------------------------------------------- registration
 
 FAMILY = Architecture(
     name="vit",
     config=ViTConfig,
     build=build,
-    layouts=LAYOUTS,
+    formats=FORMATS,
     heads=("head", "head_dist"),
     embedding="head_drop",
     first_conv=lambda config: "patch_embed.proj",
     sizes=("img_size", "patch_size", "dynamic_img_pad"),
     resize=resize,
-    suited=suited,
-    untold=("pooler_act",),
-    own_layout=own_layout,
     hints={
         "embeddings.pos_embed": "The file's position embedding is of another image size. Load it "
         "with input_size=... (the edge, or height and width, in pixels that you want) to have it "
         "resampled."
     },
-    no_maths=("weight_init", "fix_init"),
     groups=LayerGroups(
         patterns=(r"embeddings\.|patch_embed\.|norm_pre\.", r"blocks\.(\d+)\."),
         end=r"norm\.",

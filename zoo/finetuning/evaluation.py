@@ -14,7 +14,7 @@ from zoo.errors import AccessError, InputError, NotFoundError, TaskError, ZooErr
 from zoo.finetuning.examples import Examples, read_examples, without
 from zoo.finetuning.sources import as_places, kind_of, short
 from zoo.model import Model
-from zoo.registry.transformers_types import REGRESSION, SINGLE_LABEL
+from zoo.registry.heads import REGRESSION, SINGLE_LABEL
 from zoo.tasks.classification import Classification
 from zoo.tasks.graphs import compiled
 

@@ -33,7 +33,7 @@ from zoo.layers.building import named_weights
 from zoo.model import Model
 from zoo.preprocessing.host import host_errors
 from zoo.registry import registry
-from zoo.registry.transformers_types import SINGLE_LABEL
+from zoo.registry.heads import SINGLE_LABEL
 from zoo.tasks.classification import Classification, Features
 
 

@@ -7,8 +7,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +16,12 @@ from zoo.finetuning import recipe
 from zoo.finetuning.pipeline import Augment
 from zoo.finetuning.recipe import Facts
 from zoo.options import count, plain
+from zoo.registry.dialects import formats_of
 from zoo.typed import fits
 
 STRATEGIES = ("full", "head", "lp-ft", "gradual")
 SCHEDULES = ("cosine", "linear", "constant")
-# Of which the defaults' learning rates are. They grow with the root of the batch, as suits Adam
+# Of which a recipe's learning rates are. They grow with the root of the batch, as suits Adam
 # (Malladi et al., arXiv:2205.10287).
 RATE_BATCH = 256
 
@@ -72,13 +71,6 @@ class Settings:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-@cache
-def defaults(family: str) -> Mapping[str, Any]:
-    """What a family's models are fine-tuned with; `source` says where it is from."""
-    data = json.loads((Path(__file__).parent / "defaults.json").read_text("utf-8"))
-    return {**data["base"], **data.get(family, {})}
-
-
 def settle(
     facts: Facts, *, classes: Sequence[str] | None, **wishes: Any
 ) -> tuple[Settings, Mapping[str, str]]:
@@ -95,7 +87,7 @@ def settle(
     wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
     if wishes["learning_rate"] is not None and not fits(wishes["learning_rate"], float):
         raise OptionError(f"learning_rate={wishes['learning_rate']!r}: a number was expected.")
-    own = defaults(facts.family)
+    own = dataclasses.asdict(formats_of(facts.family).recipe)
     batch_size = _batch_size(wishes["batch_size"], facts.examples)
     course, reasons = _course(facts, wishes, batch_size)
     head, fresh = course["strategy"] == "head", facts.untrained and course["strategy"] != "head"

@@ -74,17 +74,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {  # of each processor class
         "default_to_square": False,
     },
 }
-_CLASS_OF = {  # model type: its processor class
-    "vit": "ViTImageProcessor",
-    "deit": "DeiTImageProcessor",
-    "dinov2": "BitImageProcessor",
-    "dinov2_with_registers": "BitImageProcessor",
-    "clip": "CLIPImageProcessor",
-    "clip_vision_model": "CLIPImageProcessor",
-    "siglip": "SiglipImageProcessor",
-    "siglip_vision_model": "SiglipImageProcessor",
-}
-
 _WITHOUT_EFFECT = {
     *("image_processor_type", "feature_extractor_type", "processor_class"),
     *("data_format", "input_data_format", "return_tensors", "device", "disable_grouping"),
@@ -95,14 +84,14 @@ _REFUSED = ("do_pad", "use_square_size")  # where they are true
 
 
 def image_spec_from_preprocessor(
-    data: Mapping[str, Any], *, origin: str, model_type: str
+    data: Mapping[str, Any], *, origin: str, processor: str
 ) -> ImageSpec:
     """The preprocessing that a `preprocessor_config.json` describes.
 
     Args:
         data: content of the file.
         origin: handle of the repo or folder, named in errors.
-        model_type: of the `config.json` beside it; it counts where the file names no class.
+        processor: the class of the model's type, which counts where the file names none.
 
     Raises:
         ConfigError: a class that zoo does not know; images of no one size (a resize of the shorter
@@ -112,7 +101,7 @@ def image_spec_from_preprocessor(
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} should hold an object; it holds a {type(data).__name__}.")
     try:
-        defaults = DEFAULTS[_processor_class(data, model_type)]
+        defaults = DEFAULTS[_processor_class(data, processor)]
         for key in sorted(data.keys() - defaults.keys() - _WITHOUT_EFFECT - {*_REFUSED}):
             warnings.warn(
                 f"{where}: ignored {key!r}, which is unknown in a preprocessor_config.json.",
@@ -124,14 +113,17 @@ def image_spec_from_preprocessor(
         raise ConfigError(f"{where}: {error}") from None
 
 
-def preprocessor_from_image_spec(spec: ImageSpec, *, model_type: str) -> dict[str, Any]:
+def preprocessor_from_image_spec(spec: ImageSpec, *, processor: str) -> dict[str, Any]:
     """A `preprocessor_config.json` by which transformers prepares images as `spec` says.
 
     It is read back as the same spec where the spec came from such a file. `test_input_size`,
     `test_crop_pct` and `fixed_input_size` have no place in it.
 
+    Args:
+        processor: the class of the model's type.
+
     Raises:
-        ConfigError: a model type that zoo does not know; preprocessing that the file cannot say.
+        ConfigError: preprocessing that the file cannot say.
     """
     exact = spec.crop_mode == "squash" and spec.resize
     cropped = not exact or spec.scale_size != spec.input_size
@@ -140,7 +132,7 @@ def preprocessor_from_image_spec(spec: ImageSpec, *, model_type: str) -> dict[st
     size = {"height": height, "width": width} if exact else {"shortest_edge": height}
     crop_size = {"height": spec.input_size[0], "width": spec.input_size[1]}
     return {
-        "image_processor_type": _class_of(model_type),
+        "image_processor_type": processor,
         "do_resize": spec.resize,
         **({"size": size} if spec.resize else {}),
         "resample": _FILTERS.index(spec.interpolation),
@@ -158,12 +150,12 @@ def preprocessor_from_image_spec(spec: ImageSpec, *, model_type: str) -> dict[st
 # The class, by whose defaults the file is read
 
 
-def _processor_class(data: Mapping[str, Any], model_type: str) -> str:
+def _processor_class(data: Mapping[str, Any], usual: str) -> str:
     named = data.get("image_processor_type")
     if named is None and data.get("feature_extractor_type") is not None:
         named = str(data["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
     if named is None:
-        return _class_of(model_type)
+        return usual
     name = str(named).removesuffix("Fast").removesuffix("Pil")
     if name not in DEFAULTS:
         raise ConfigError(
@@ -171,15 +163,6 @@ def _processor_class(data: Mapping[str, Any], model_type: str) -> str:
             f"{did_you_mean(name, DEFAULTS)}"
         )
     return name
-
-
-def _class_of(model_type: str) -> str:
-    if model_type not in _CLASS_OF:
-        raise ConfigError(
-            f"zoo knows no image processor for the model type {model_type!r}; it knows those of "
-            f"{', '.join(_CLASS_OF)}.{did_you_mean(model_type, _CLASS_OF)}"
-        )
-    return _CLASS_OF[model_type]
 
 
 # Reading

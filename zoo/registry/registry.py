@@ -37,6 +37,7 @@ class _Registry:
 
     Attributes:
         modules: family -> module whose `FAMILY` builds it.
+        formats: family -> module whose `FORMATS` say how others write it.
         architectures: architecture -> its card without weights.
         defaults: architecture -> name of its default card, where it has one.
         cards: card name -> card.
@@ -44,6 +45,7 @@ class _Registry:
     """
 
     modules: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
     architectures: dict[str, ModelCard] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
     cards: dict[str, ModelCard] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class _Registry:
                 raise ConfigError(
                     f"The family {family!r} is built by {self.modules[family]!r}, not {module!r}."
                 )
-        for name in ("modules", "architectures", "defaults", "cards", "deprecated"):
+        for name in ("modules", "formats", "architectures", "defaults", "cards", "deprecated"):
             getattr(self, name).update(getattr(part, name))
 
 
@@ -163,6 +165,16 @@ def family_module(family: str) -> str:
             f"{did_you_mean(family, families())}"
         )
     return _registry().modules[family]
+
+
+def formats_module(family: str) -> str:
+    """The module that says how others write a family.
+
+    Raises:
+        UnknownNameError: no such family.
+    """
+    family_module(family)
+    return _registry().formats[family]
 
 
 def import_family(family: str) -> Any:
@@ -365,11 +377,15 @@ def _cards_file(package: str) -> Path:
 
 def _parse(data: Mapping[str, Any]) -> _Registry:
     """Check one file's content and make it a registry of one family."""
-    missing = {"family", "module", "architectures", "cards"} - set(data)
+    missing = {"family", "module", "formats", "architectures", "cards"} - set(data)
     if missing:
         raise ConfigError(f"The file has no {', '.join(sorted(missing))}; found {', '.join(data)}.")
     family, sources = data["family"], data.get("published_source", {})
-    part = _Registry(modules={family: data["module"]}, deprecated=data.get("deprecated", {}))
+    part = _Registry(
+        modules={family: data["module"]},
+        formats={family: data["formats"]},
+        deprecated=data.get("deprecated", {}),
+    )
     for name, entry in data["architectures"].items():
         held = {key: value for key, value in entry.items() if key != "default"}
         common = {"name": name, "architecture": name, "family": family}

@@ -14,11 +14,15 @@ from typing import Any
 
 from zoo import typed
 from zoo.errors import ConfigError, UnknownNameError
+from zoo.parsing import parse_json
 from zoo.preprocessing.spec import ImageSpec
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels as label_sets
 from zoo.registry import sentence_config, timm_config, transformers_config
 from zoo.registry.card import ModelCard, from_data, to_data
+from zoo.registry.dialects import dialect_of
+from zoo.registry.heads import max_length
+from zoo.registry.heads import task_of as task_of_text
 from zoo.registry.preprocessor_config import (
     image_spec_from_preprocessor,
     preprocessor_from_image_spec,
@@ -26,9 +30,6 @@ from zoo.registry.preprocessor_config import (
 from zoo.registry.registry import architecture_card
 from zoo.registry.timm_config import CLASSIFICATION, FEATURES
 from zoo.registry.tokenizer_config import text_spec, tokenizer_files
-from zoo.registry.transformers_config import MODEL_TYPES
-from zoo.registry.transformers_text import TEXT, max_length
-from zoo.registry.transformers_text import task_of as task_of_text
 
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
 
@@ -37,7 +38,6 @@ def card_from_config(
     config: Mapping[str, Any],
     *,
     origin: str,
-    preprocessor: Mapping[str, Any] | None = None,
     file: Callable[[str], str | None] = lambda name: None,
 ) -> ModelCard:
     """The card that a repo's or folder's own config describes; `weights` is left None.
@@ -45,10 +45,8 @@ def card_from_config(
     Args:
         config: content of `config.json`.
         origin: handle of the repo or folder: the card's name, and named in errors.
-        preprocessor: content of `preprocessor_config.json`, where there is one; timm's layout
-            carries the same under `pretrained_cfg`.
-        file: gives the content of a text file beside it, None where there is none: a text model
-            has its tokenizer there, and what makes one vector of a text.
+        file: gives the content of a text file beside it, None where there is none: transformers has
+            the preprocessing of images there, the tokenizer, and what makes one vector of a text.
 
     Raises:
         ConfigError: the config names no architecture, one that zoo does not have, or a field has a
@@ -57,26 +55,21 @@ def card_from_config(
     if not isinstance(config, Mapping):
         found = type(config).__name__
         raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
-    card = _read(config, origin, preprocessor, file)
+    card = _read(config, origin, file)
     typed.check(ModelCard, vars(card), where=_where(origin))
     return card
 
 
-def _read(
-    config: Mapping[str, Any],
-    origin: str,
-    preprocessor: Mapping[str, Any] | None,
-    file: Callable[[str], str | None],
-) -> ModelCard:
+def _read(config: Mapping[str, Any], origin: str, file: Callable[[str], str | None]) -> ModelCard:
     """The card, by the form that the config has."""
     if OURS in config:
         return _from_zoo(config[OURS], origin)
     if "architecture" in config:
         return timm_config.read(config, origin=origin, where=_where(origin))
-    if isinstance(model_type := config.get("model_type"), str):
-        if model_type in TEXT:
-            return _from_text(config, origin, file)
-        return _from_transformers(config, origin, preprocessor)
+    if isinstance(config.get("model_type"), str):
+        found = transformers_config.read(config, where=_where(origin))
+        of_type = _from_images if found.dialect.tokenizer is None else _from_text
+        return of_type(config, found, origin, file)
     raise ConfigError(
         f"{_where(origin)} does not say which model it is: expected 'architecture' (timm) or "
         f"'model_type' (transformers), found {', '.join(map(str, config))[:500] or 'nothing'}."
@@ -90,18 +83,19 @@ def config_from_card(
 
     Args:
         card: the model's card, with the config as built.
-        layout: the layout of the weights beside it: `timm` takes timm's form, which has room for
-            the `facts` of `timm_config.write`, those of transformers' types its own, and every
-            other one ours.
+        layout: the layout of the weights beside it, whose library's form it has: timm's has room
+            for the `facts` of `timm_config.write`.
         fields: all fields of the family's config, for transformers' form.
 
     Raises:
         ConfigError: preprocessing or options that the form cannot say.
     """
-    if layout == "timm":
+    form = dialect_of(card.family, layout).config_form
+    if form == "timm":
         return timm_config.write(card, **facts)
-    if (model_type := transformers_type(layout)) is not None:
+    if form == "transformers":
         labels = label_sets.labels(card.labels) if isinstance(card.labels, str) else card.labels
+        model_type = layout.partition(".")[0]
         config = transformers_config.write(model_type, fields or card.config, labels)
         if isinstance(card.preprocessing, TextSpec) and card.preprocessing.stop_ids:
             first, *others = card.preprocessing.stop_ids
@@ -113,10 +107,10 @@ def config_from_card(
 
 def preprocessor_from_card(card: ModelCard, *, layout: str) -> dict[str, Any] | None:
     """The `preprocessor_config.json` beside `config_from_card`; None where the form has none."""
-    model_type = transformers_type(layout)
-    if model_type is None or not isinstance(card.preprocessing, ImageSpec):
+    processor = dialect_of(card.family, layout).processor
+    if processor is None or not isinstance(card.preprocessing, ImageSpec):
         return None
-    return preprocessor_from_image_spec(card.preprocessing, model_type=model_type)
+    return preprocessor_from_image_spec(card.preprocessing, processor=processor)
 
 
 def text_files(spec: TextSpec, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -134,12 +128,6 @@ def text_files(spec: TextSpec, fields: Mapping[str, Any]) -> dict[str, str]:
         similarity=spec.similarity,
     )
     return texts | {name: json.dumps(value, indent=2) + "\n" for name, value in data.items()}
-
-
-def transformers_type(layout: str) -> str | None:
-    """The model type of transformers that a layout belongs to: `vit.bare` to `vit`."""
-    model_type = layout.partition(".")[0]
-    return model_type if model_type in MODEL_TYPES else None
 
 
 def license_section(config: dict[str, Any]) -> dict[str, Any]:
@@ -164,15 +152,17 @@ def _from_zoo(data: Any, origin: str) -> ModelCard:
     return replace(card, config={**bare.config, **card.config}, weights=None)
 
 
-def _from_transformers(
-    config: Mapping[str, Any], origin: str, preprocessor: Mapping[str, Any] | None
+def _from_images(
+    config: Mapping[str, Any],
+    found: transformers_config.Found,
+    origin: str,
+    file: Callable[[str], str | None],
 ) -> ModelCard:
-    """transformers' form: its model types are architectures of the same names."""
-    found = transformers_config.read(config, where=_where(origin))
-    spec = None
+    """A model of images in transformers' form: its model types are architectures of their names."""
+    spec, preprocessor = None, _preprocessor(file, origin.rstrip("/"))
     if preprocessor is not None:
-        model_type = str(config["model_type"])
-        spec = image_spec_from_preprocessor(preprocessor, origin=origin, model_type=model_type)
+        processor = str(found.dialect.processor)
+        spec = image_spec_from_preprocessor(preprocessor, origin=origin, processor=processor)
     num_classes = found.fields["num_classes"]
     return replace(
         architecture_card(found.model_type),
@@ -187,11 +177,24 @@ def _from_transformers(
     )
 
 
+def _preprocessor(file: Callable[[str], str | None], origin: str) -> Any:
+    """What an image processor's own file says; None where there is none."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        text = file(name)
+        if text is not None:
+            data = parse_json(text, where=f"{origin}/{name}")
+            halves = isinstance(data, Mapping) and data.get("image_processor")
+            return halves or data  # as processors of two halves save it
+    return None
+
+
 def _from_text(
-    config: Mapping[str, Any], origin: str, file: Callable[[str], str | None]
+    config: Mapping[str, Any],
+    found: transformers_config.Found,
+    origin: str,
+    file: Callable[[str], str | None],
 ) -> ModelCard:
     """A text model in transformers' form, perhaps with sentence-transformers' files beside it."""
-    found = transformers_config.read(config, where=_where(origin))
     sentences = None
     if (head := found.fields["head"]) in ("base", "language", "replaced"):
         strict = head == "base"
@@ -200,7 +203,7 @@ def _from_text(
         found = transformers_config.read({**config, "architectures": None}, where=_where(origin))
     fields = found.fields
     spec = text_spec(
-        file, model_type=found.model_type, fields=fields, config=config, origin=origin.rstrip("/")
+        file, dialect=found.dialect, fields=fields, config=config, origin=origin.rstrip("/")
     )
     if sentences is not None:
         length = sentences.max_length and min(sentences.max_length, max_length(fields))

@@ -145,27 +145,17 @@ CLASSES: Mapping[str, TokenizerClass] = MappingProxyType(
         "PythonBackend": GENERIC,
     }
 )
-# The class of each model type, where neither tokenizer_config.json nor config.json names one.
-OF_TYPE: Mapping[str, TokenizerClass] = MappingProxyType(
-    {
-        **dict.fromkeys(("bert", "distilbert", "electra"), _TYPED),
-        "roberta": _BY_NAME["RobertaTokenizer"],
-        "xlm-roberta": _BY_NAME["XLMRobertaTokenizer"],
-        "camembert": _BY_NAME["CamembertTokenizer"],
-        "mpnet": _BY_NAME["MPNetTokenizer"],
-        "gpt2": _BY_NAME["GPT2Tokenizer"],
-    }
-)
 
 
 def class_of(
-    settings: Mapping[str, Any], config: Mapping[str, Any], model_type: str
+    settings: Mapping[str, Any], config: Mapping[str, Any], usual: TokenizerClass
 ) -> TokenizerClass:
     """The class by which transformers reads the tokenizer of a repo.
 
     Args:
         settings: content of `tokenizer_config.json`.
         config: content of `config.json`.
+        usual: the class of the model's type, where neither names one.
 
     Raises:
         UnavailableError: zoo does not have it, or it is code of the repo's own.
@@ -179,7 +169,7 @@ def class_of(
         )
     stated = settings.get("tokenizer_class") or config.get("tokenizer_class")
     if stated is None:
-        return OF_TYPE[model_type]
+        return usual
     found = CLASSES.get(str(stated).removesuffix("Fast"))
     if found is None:
         raise UnavailableError(

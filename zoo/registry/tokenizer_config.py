@@ -8,22 +8,20 @@ from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.preprocessing.text_spec import TOKENS, TextSpec
-from zoo.registry.tokenizer_classes import OF_TYPE, TokenizerClass, UnavailableError, class_of
+from zoo.registry.dialect import Dialect
+from zoo.registry.heads import max_length
+from zoo.registry.tokenizer_classes import CLASSES, TokenizerClass, UnavailableError, class_of
 from zoo.registry.tokenizer_files import Made, made
 from zoo.registry.tokenizer_settings import Files, Read, settings_of
-from zoo.registry.transformers_text import max_length
 
 _LONGEST = 1 << 20  # transformers writes 1e30 where nothing bounds the length
 _SIDES = ("padding_side", "truncation_side")
-
-# The ids that end a text where the config does not say, as transformers has them.
-_STOPS = {"gpt2": 50256, **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "mpnet"), 2)}
 
 
 def text_spec(
     file: Read,
     *,
-    model_type: str,
+    dialect: Dialect,
     fields: Mapping[str, Any],
     config: Mapping[str, Any],
     origin: str,
@@ -35,6 +33,7 @@ def text_spec(
 
     Args:
         file: gives the content of a file.
+        dialect: of the model's type.
         fields: of the network's config.
         config: content of the `config.json`.
         origin: handle of the repo or folder, named in errors.
@@ -44,19 +43,20 @@ def text_spec(
     """
     files = Files(file, origin)
     settings = settings_of(files)
+    usual = CLASSES[str(dialect.tokenizer)]
     found, reason = None, None
     try:
-        kind = class_of(settings, config, model_type)
+        kind = class_of(settings, config, usual)
         named = {**settings, "tokenizer_class": kind.name}
         found = made(files, kind, named, fields["vocab_size"])
     except UnavailableError as error:
-        kind, reason = OF_TYPE[model_type], f"{origin}: {error}"
+        kind, reason = usual, f"{origin}: {error}"
     except ConfigError as error:
         said = str(error)
         raise ConfigError(said if said.startswith(origin) else f"{origin}: {said}") from None
     settings = named if found else settings
-    stops = _stop_ids(files, {"eos_token_id": _STOPS.get(model_type)} | dict(config))
-    special = _special(found, kind, OF_TYPE[model_type])
+    stops = _stop_ids(files, {"eos_token_id": dialect.stop_id} | dict(config))
+    special = _special(found, kind, usual)
     pad = _pad_id(found, special, fields)
     sides = dict.fromkeys(_SIDES, "right") | dict(found.sides if found else {})
     return TextSpec(

@@ -1,7 +1,5 @@
-"""transformers' `config.json`: read as the fields of our configs, and written from them.
-
-`transformers_vision` and `transformers_text` have the tables, one per model type.
-"""
+"""transformers' `config.json`: read as the fields of our configs, and written from them, by the
+dialect of its model type."""
 
 from __future__ import annotations
 
@@ -9,28 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.errors import ConfigError, did_you_mean
+from zoo.errors import ConfigError
 from zoo.registry import transformers_keys
-from zoo.registry.transformers_text import TEXT
-from zoo.registry.transformers_types import Fields, ModelType
-from zoo.registry.transformers_vision import PROJECTION, VISION
+from zoo.registry.dialect import Dialect, Fields, ModelClass
+from zoo.registry.dialects import transformers_dialect
 from zoo.typed import Count, fits
 
-MODEL_TYPES = VISION | TEXT
-
-# Whole checkpoints: their class -> the class of the vision half, which is what zoo loads of them.
-_LABELS: tuple[str, ...] = ("id2label", "label2id", "num_labels", "problem_type")
-_OF_WHOLES: tuple[str, ...] = (
-    "projection_dim",
-    "logit_scale_init_value",
-    "vision_config",
-    "vision_config_dict",
+_LABELS = ("id2label", "label2id", "num_labels", "problem_type")
+# Of a config that has one of ours as a part: the text half is left out.
+_OF_WHOLES = (
+    *("projection_dim", "logit_scale_init_value", "vision_config", "vision_config_dict"),
+    *("text_config", "text_config_dict", *_LABELS),
 )
-_OF_WHOLES += ("text_config", "text_config_dict", *_LABELS)  # the text half is left out
-WHOLE = {
-    "clip": ("clip_vision_model", {"CLIPModel": "CLIPVisionModelWithProjection"}),
-    "siglip": ("siglip_vision_model", {"SiglipModel": "SiglipVisionModel"}),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +26,8 @@ class Found:
     """What a `config.json` of transformers says.
 
     Attributes:
-        model_type: one of `MODEL_TYPES`.
+        model_type: the name of the dialect.
+        dialect: by which it was read.
         fields: fields of our config.
         labels: names of the classes; None where the file has none of its own.
         idle: keys that change nothing, for the report.
@@ -46,6 +35,7 @@ class Found:
     """
 
     model_type: str
+    dialect: Dialect
     fields: Fields
     labels: tuple[str, ...] | None
     idle: tuple[str, ...] = ()
@@ -61,49 +51,56 @@ def read(config: Mapping[str, Any], *, where: str) -> Found:
     Raises:
         ConfigError: a model type or class that zoo does not have, or a key that it does not know.
     """
-    model_type = config["model_type"]
-    name = _class(config, where)
-    idle: tuple[str, ...] = ()
-    if model_type in WHOLE:
-        model_type, halves = WHOLE[model_type]
-        idle = transformers_keys.check(config, config["model_type"], _OF_WHOLES, where=where)
-        name, config = halves.get(name or "", name), _vision_half(config, where)
-    if model_type not in MODEL_TYPES:
-        known = (*MODEL_TYPES, *WHOLE)
+    config, model_type, dialect, name, idle = _own_part(config, where)
+    if name not in dialect.classes:
         raise ConfigError(
-            f"{where} has model_type {model_type!r}, which zoo does not have; it has "
-            f"{', '.join(known)}.{did_you_mean(str(model_type), known)}"
+            f"{where} is of a {name}; of the type {model_type!r} zoo has "
+            f"{', '.join(dialect.classes)}."
         )
-    kind = MODEL_TYPES[model_type]
-    name = next(iter(kind.heads)) if name is None else name
-    if name not in kind.heads:
-        raise ConfigError(
-            f"{where} is of a {name}; of the type {model_type!r} zoo has {', '.join(kind.heads)}."
-        )
+    one = dialect.classes[name]
     keys = transformers_keys.under_their_names(config, model_type)
-    used = {*kind.defaults, *kind.same, *kind.idle, *_LABELS}
+    used = {*(key.name for key in dialect.keys), *dialect.idle, *_LABELS}
     idle += transformers_keys.check(keys, model_type, used, where=where)
-    held = {**kind.defaults, **keys}
+    keys = dialect.filled(keys)
     try:
-        fields = {ours: held[theirs] for theirs, ours in kind.same.items()}
-        fields |= {**kind.fields, **kind.derive(held), **kind.heads[name]}
+        fields = {**dialect.read(keys), **one.fields}
     except (ConfigError, ArithmeticError) as error:
         raise ConfigError(f"{where}: {error}") from error
-    if kind.heads[name].get("causal") and not held.get("is_decoder", True):
-        raise ConfigError(
-            f"{where} is of a {name} with is_decoder false: its tokens would see those after them. "
-            "Set is_decoder to true, as the class needs it."
-        )
+    for key, (value, why) in one.needs.items():
+        if keys[key] != value:
+            raise ConfigError(
+                f"{where} is of a {name} with {key} {keys[key]!r}: {why}. Set {key} to {value!r}, "
+                "as the class needs it."
+            )
     labels = _labels(config, where)
-    fields["num_classes"] = _classes(name, kind, held, labels)
+    fields["num_classes"] = _classes(one, keys, labels)
     named = labels is not None and len(labels) == fields["num_classes"]
     return Found(
         model_type=model_type,
+        dialect=dialect,
         fields=fields,
         labels=labels if named else None,
         idle=tuple(key for key in idle if key != "license"),
-        projects=kind.heads[name] is PROJECTION,
+        projects=one.projects,
     )
+
+
+def _own_part(
+    config: Mapping[str, Any], where: str
+) -> tuple[Mapping[str, Any], str, Dialect, str, tuple[str, ...]]:
+    """The config, or the part of it, that a dialect reads: with the dialect's name and itself, the
+    class, and the idle keys of the whole."""
+    stated, name = config["model_type"], _class(config, where)
+    try:
+        model_type, dialect = transformers_dialect(stated)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    idle: tuple[str, ...] = ()
+    if model_type != stated:
+        idle = transformers_keys.check(config, stated, _OF_WHOLES, where=where)
+        name = dialect.wholes[stated].get(name or "", name)
+        config = _vision_half(config, where)
+    return config, model_type, dialect, name or next(iter(dialect.classes)), idle
 
 
 def write(
@@ -114,44 +111,25 @@ def write(
     Raises:
         ConfigError: no class of the type has such a head.
     """
-    kind = MODEL_TYPES[model_type]
-    name = _class_of(model_type, fields)
-    config = {theirs: fields[ours] for theirs, ours in kind.same.items()} | kind.revert(fields)
+    _, dialect = transformers_dialect(model_type)
+    if fields.get("head") == "sentence":
+        # what makes one vector of a text stands in files of its own, beside a base model
+        fields = {**fields, "head": "base"}
+    name = dialect.class_of(fields, model_type)
+    one = dialect.classes[name]
     head: dict[str, Any] = {"architectures": [name], "model_type": model_type}
-    if name == "SiglipForImageClassification":
-        vision = {"model_type": model_type, **config}
-        head, config = {"architectures": [name], "model_type": "siglip"}, {"vision_config": vision}
-        if "problem_type" in vision:
-            config["problem_type"] = vision.pop("problem_type")
-    if name == "CLIPVisionModelWithProjection":
-        config["projection_dim"] = fields["num_classes"]
+    config = dialect.write(fields)
+    if one.whole is not None:
+        problem = {key: config.pop(key) for key in ("problem_type",) if key in config}
+        config = {"vision_config": {"model_type": model_type, **config}, **problem}
+        head["model_type"] = one.whole
+    if isinstance(one.classes, str):
+        config[one.classes] = fields["num_classes"]
     elif fields["num_classes"]:
         labels = labels or [f"LABEL_{k}" for k in range(fields["num_classes"])]
         config["id2label"] = {str(k): label for k, label in enumerate(labels)}
         config["label2id"] = {label: k for k, label in enumerate(labels)}
     return head | config
-
-
-def _class_of(model_type: str, fields: Fields | Mapping[str, Any]) -> str:
-    """The class in `architectures` for fields of our config."""
-    heads = MODEL_TYPES[model_type].heads
-    base, *classifiers = heads
-    if model_type in TEXT:
-        # what makes one vector of a text stands in files of its own, beside a base model
-        fields = {**fields, "head": "base"} if fields["head"] == "sentence" else fields
-        choices, decisive = list(heads), ("head", "causal")
-    elif fields["num_classes"]:
-        fields = {**fields, "pooler_act": None}  # classifiers have no pooler
-        choices, decisive = classifiers, ("num_classes", "global_pool")
-    else:
-        choices, decisive = [base], ("num_classes", "global_pool")
-    fitting = [c for c in choices if all(fields[k] == v for k, v in heads[c].items())]
-    if not fitting:
-        found = " and ".join(f"{name}={fields[name]!r}" for name in decisive)
-        raise ConfigError(
-            f"transformers has no {model_type} with {found}; its classes are {', '.join(heads)}."
-        )
-    return max(fitting, key=lambda c: len(heads[c]))
 
 
 def _class(config: Mapping[str, Any], where: str) -> str | None:
@@ -178,15 +156,11 @@ def _vision_half(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     return {**inner, **{key: config[key] for key in whole if key in config}}
 
 
-def _classes(
-    name: str, kind: ModelType, keys: Mapping[str, Any], labels: tuple[str, ...] | None
-) -> int:
-    if name == next(iter(kind.heads)):
-        return 0
-    if "num_classes" in kind.heads[name]:
-        return kind.heads[name]["num_classes"]
-    if name == "CLIPVisionModelWithProjection":
-        return keys["projection_dim"]
+def _classes(one: ModelClass, keys: Mapping[str, Any], labels: tuple[str, ...] | None) -> int:
+    if isinstance(one.classes, int):
+        return one.classes
+    if one.classes is not None:
+        return keys[one.classes]
     if labels is not None:
         return len(labels)
     return keys.get("num_labels") or len(keys.get("id2label") or "ab")  # two by default

@@ -60,11 +60,16 @@ def _data() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads(DATA.read_text("utf-8"))
 
 
+def _of(model_type: str) -> dict[str, dict[str, Any]]:
+    """What is known of a type; nothing of one that another package brings."""
+    return _data().get(model_type, {"fields": {}, "reads": {}, "aliases": {}})
+
+
 @functools.cache
 def keys_read(model_type: str) -> Mapping[str, list[Any]]:
     """The keys that transformers reads of a type, each with the value that stands for a missing
     one: `[value]`, or `[]` where its code does not state one."""
-    parts = (_data()["*"], _data()[model_type])
+    parts = (_of("*"), _of(model_type))
     read = {key: default for part in parts for key, default in part["reads"].items()}
     return read | {k: [default] for part in parts for k, (default, _) in part["fields"].items()}
 
@@ -72,7 +77,7 @@ def keys_read(model_type: str) -> Mapping[str, list[Any]]:
 def under_their_names(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     """The keys of a `config.json` with those that the type has another name for under that one,
     which they win over, as in transformers."""
-    aliases = _data()[model_type]["aliases"]
+    aliases = _of(model_type)["aliases"]
     own = {key: value for key, value in config.items() if key not in aliases}
     return own | {aliases[key]: value for key, value in config.items() if key in aliases}
 
@@ -88,9 +93,16 @@ def check(
 
     Raises:
         ConfigError: a key that transformers reads and zoo does not, or a value of a type that is
-            none of the key's.
+            none of the key's. Of a type that another package brings, nobody knows what is read:
+            there, each key must be one that is used.
     """
     read, idle = keys_read(model_type), []
+    others = [] if model_type in _data() else sorted({*config} - {*used, *read, *ONCE_READ})
+    if others:
+        raise ConfigError(
+            f"{where} sets {', '.join(others)}, which the dialect of {model_type!r} does not know."
+            f"{did_you_mean(others[0], used)} If it changes nothing, its `idle` should say so."
+        )
     for key, value in config.items():
         if key in ONCE_READ:
             _check_once_read(key, value, where)
@@ -116,7 +128,7 @@ def _check_once_read(key: str, value: Any, where: str) -> None:
 
 
 def _check_type(key: str, value: Any, model_type: str, where: str) -> None:
-    for part in (_data()[model_type], _data()["*"]):
+    for part in (_of(model_type), _of("*")):
         if key in part["fields"]:
             _, types = part["fields"][key]
             if not fits_json(value, types):

@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.errors import InputError, OptionError, TaskError
 from zoo.options import count
-from zoo.registry.transformers_types import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from zoo.registry.heads import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from zoo.tasks.base import Task, binary_accuracy, sigmoid, softmax
 from zoo.tasks.graphs import compiled
 

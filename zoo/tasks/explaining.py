@@ -22,7 +22,7 @@ from zoo.layers.pooling import GlobalPool2D
 from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenPool
 from zoo.options import plain
 from zoo.preprocessing.spec import ImageSpec
-from zoo.registry.transformers_types import MULTI_LABEL, SINGLE_LABEL
+from zoo.registry.heads import MULTI_LABEL, SINGLE_LABEL
 from zoo.tasks.classification import HostTask
 from zoo.tasks.graphs import graph_function, remembered
 

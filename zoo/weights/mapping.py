@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -202,11 +202,52 @@ class WeightMap:
         rows: each weight of a model matches exactly one.
         constants: tensors beside the weights that hold no weight.
         ignore: patterns of source tensors that are never read, by declaration.
+        heads: modules that stand beside the bare network, such as heads: a prefix is none of
+            theirs, and a network that has none of them does not read them.
     """
 
     rows: tuple[Row, ...]
     constants: tuple[Constant, ...] = ()
     ignore: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+
+    def under(self, prefix: str) -> WeightMap:
+        """The table of a file that has the bare network under a prefix."""
+        starts = tuple(f"{head}." for head in self.heads)
+        return self.renamed(lambda n: n if f"{n}.".startswith(starts) else f"{prefix}{n}")
+
+    def renamed(self, rename: Callable[[str], str]) -> WeightMap:
+        """The table of a file that has other names: `rename` gives them."""
+
+        def all_of(names: Sequence[str]) -> tuple[str, ...]:
+            return tuple(map(rename, names))
+
+        rows = (
+            replace(
+                row,
+                source=all_of(row.sources),
+                aliases=all_of(row.aliases),
+                written=None if row.written is None else all_of(row.written),
+            )
+            for row in self.rows
+        )
+        constants = (replace(one, source=rename(one.source)) for one in self.constants)
+        return replace(
+            self, rows=tuple(rows), constants=tuple(constants), ignore=all_of(self.ignore)
+        )
+
+    def reads(self, tensors: Collection[str], weights: Collection[str]) -> bool:
+        """Whether a file with these tensors has all of a model's weights by the table."""
+        try:
+            matches = self.matches(weights)
+        except WeightsError:  # the table has no names for such a network
+            return False
+        taken = {source for match in matches for source in match.sources}
+        return all(s in tensors for match in matches for s in match.read_as(tensors, taken))
+
+    @cached_property
+    def _ignored(self) -> tuple[str, ...]:
+        return (*self.ignore, *(p for head in self.heads for p in (head, f"{head}.*")))
 
     def matches(self, weights: Iterable[str]) -> list[Match]:
         """Apply the table to a model's weight names.
@@ -285,7 +326,7 @@ class WeightMap:
             held = tuple(s for s in (*sources, *equal) if s not in aliases)
             if match.written and held and set(held) != set(match.written):
                 names[match.sources[0]] = held
-            if apart := [s for s in others if not _any_match(s, (*self.ignore, *spare))]:
+            if apart := [s for s in others if not _any_match(s, (*self._ignored, *spare))]:
                 conflicts.append(" and ".join((*sources, *apart)))
                 advice.extend(hint for m in match.models if (hint := (hints or {}).get(m)))
                 used.update(apart)
@@ -303,7 +344,7 @@ class WeightMap:
                 advice.extend(hint for m in match.models if (hint := (hints or {}).get(m)))
         constants = {s: checkpoint[s] for s in self._constants_of(shapes) if s in checkpoint}
         unused = [s for s in checkpoint if s not in used and s not in constants]
-        extra = [s for s in unused if not _any_match(s, (*self.ignore, *spare))]
+        extra = [s for s in unused if not _any_match(s, (*self._ignored, *spare))]
         if missing or extra or misshapen or conflicts:
             raise WeightsError(_complaint(origin, missing, extra, misshapen, conflicts, advice))
         unread = [s for m in self.matches(kept_fresh) for s in m.sources if s in checkpoint]

@@ -1,0 +1,1 @@
+"""How others write each family, a file per family: the dialects of `zoo.registry.dialect`."""
