@@ -140,7 +140,7 @@ BUILDERS = {
 def families(tmp_path, monkeypatch):
     """Two installed packages with a family each, of which the second cannot be imported."""
     for package, builder in BUILDERS.items():
-        cards = {"family": package, "module": f"{package}.builder"}
+        cards = {"family": package, "module": f"{package}.builder", "formats": package}
         cards |= {"architectures": {package: {"config": {}, "num_params": 0}}, "cards": {}}
         files = {
             f"{package}/__init__.py": "",

@@ -377,6 +377,7 @@ def test_reading_the_registry_imports_no_framework():
 ACME = {
     "family": "acmenet",
     "module": "acme_zoo.builder",
+    "formats": "acme_zoo.formats",
     "architectures": {"acmenet_s": {"config": {"depth": 3}, "num_params": 7, "default": "toy"}},
     "cards": {"acmenet_s.toy": {"weights": {"repo": "acme/acmenet_s"}, "license": "mit"}},
 }
@@ -433,8 +434,8 @@ def test_an_installed_package_adds_a_family(tmp_path):
     [
         ("acmenet", None, "FileNotFoundError"),
         ("acmenet", "{", "JSONDecodeError"),
-        ("acmenet", "[]", "has no architectures, cards, family, module"),
-        ("acmenet", json.dumps({"family": "acmenet"}), "has no architectures, cards, module"),
+        ("acmenet", "[]", "has no architectures, cards, family, formats, module"),
+        ("acmenet", json.dumps({"family": "acmenet"}), "has no architectures, cards, formats, module"),
         ("other", json.dumps(ACME), "of the family 'acmenet'; expected 'other'"),
         ("resnet", json.dumps(ACME | {"family": "resnet"}), "a family that is not there yet"),
         (

@@ -211,7 +211,7 @@ def comparable(card: ModelCard) -> ModelCard:
     card = replace(card, published={}, weights=None, num_params=None)
     if not isinstance(card.preprocessing, TextSpec):
         return card
-    return replace(card, license=None, origin_url=None)
+    return replace(card, license=None, origin_url=None, config=complete(card))
 
 
 @pytest.mark.parametrize("name", [*list_models(), *list_architectures()])
