@@ -12,7 +12,7 @@ import pytest
 
 from zoo.errors import ConfigError
 from zoo.registry import registry, transformers_config
-from zoo.registry.dialect import Choice, Key
+from zoo.registry.config_keys import Choice, Key
 from zoo.registry.dialects import formats_of, transformers_dialects
 
 DIALECTS = dict(transformers_dialects())

@@ -283,6 +283,7 @@ def test_card_data_is_checked(data, expected):
 MINI = {
     "family": "resnet",
     "module": "zoo.architectures.resnet",
+    "formats": "zoo.formats.resnet",
     "architectures": {"resnet_mini": {"config": {"layers": [1]}, "default": "digits"}},
     "cards": {
         "resnet_mini.digits": {
@@ -435,7 +436,11 @@ def test_an_installed_package_adds_a_family(tmp_path):
         ("acmenet", None, "FileNotFoundError"),
         ("acmenet", "{", "JSONDecodeError"),
         ("acmenet", "[]", "has no architectures, cards, family, formats, module"),
-        ("acmenet", json.dumps({"family": "acmenet"}), "has no architectures, cards, formats, module"),
+        (
+            "acmenet",
+            json.dumps({"family": "acmenet"}),
+            "has no architectures, cards, formats, module",
+        ),
         ("other", json.dumps(ACME), "of the family 'acmenet'; expected 'other'"),
         ("resnet", json.dumps(ACME | {"family": "resnet"}), "a family that is not there yet"),
         (

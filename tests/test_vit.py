@@ -219,7 +219,7 @@ def test_layouts_of_transformers_go_both_ways(name, gated, classes, tmp_path):
 def test_qkv_is_one_map_here_and_three_there(tmp_path):
     zoo.save(small("vit"), tmp_path)
     names = load_file(tmp_path / "model.safetensors")
-    base = "vit.encoder.layer.0.attention.attention"
+    base = "encoder.layer.0.attention.attention"
     joined = np.concatenate([names[f"{base}.{n}.weight"].T for n in ("query", "key", "value")], 1)
     model = zoo.load(tmp_path)
     np.testing.assert_array_equal(named_weights(model)["blocks.0.attn.qkv.kernel"], joined)

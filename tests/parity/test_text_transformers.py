@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from text_models import KINDS, THREE, batch, run
 
 import zoo
-from zoo.registry.dialect import _ACTIVATIONS
+from zoo.registry.config_keys import _ACTIVATIONS
 
 LANGUAGE = {"gpt2": "LMHeadModel"}
 HEADS = {

@@ -110,42 +110,23 @@ class ResNetBlock(Layer):
         drop_path: probability to drop the branch in training.
     """
 
-    fields = (
-        "branch",
-        "filters",
-        "outputs",
-        "strides",
-        "dilation",
-        "first_dilation",
-        "shortcut",
-        "options",
-        "widths",
-        "drop_path",
-    )
+    branch: str
+    filters: int
+    outputs: int
+    strides: int
+    dilation: int
+    first_dilation: int
+    shortcut: str
+    options: Mapping[str, Any]
+    widths: Mapping[str, int]
+    drop_path: float
 
-    def __init__(
-        self,
-        branch: str,
-        filters: int,
-        outputs: int,
-        *,
-        strides: int,
-        dilation: int,
-        first_dilation: int,
-        shortcut: str,
-        options: Mapping[str, Any],
-        widths: Mapping[str, int],
-        drop_path: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.branch, self.filters, self.outputs = branch, filters, outputs
-        self.strides, self.dilation, self.first_dilation = strides, dilation, first_dilation
-        self.shortcut, self.options, self.widths = shortcut, dict(options), dict(widths)
-        self.drop_path = drop_path
-        self.act = activation(options["act_layer"])
-        self.branch_layers = [*BRANCHES[branch](self), *self._branch_end()]
-        self.shortcut_layers = SHORTCUTS[shortcut](self)
+    def setup(self) -> None:
+        self.options = dict(self.options)
+        self.widths = dict(self.widths)
+        self.act = activation(self.options["act_layer"])
+        self.branch_layers = [*BRANCHES[self.branch](self), *self._branch_end()]
+        self.shortcut_layers = SHORTCUTS[self.shortcut](self)
 
     # the pieces that branches and shortcuts are made of
 

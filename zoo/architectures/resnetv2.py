@@ -101,46 +101,24 @@ class ResNetV2Block(Layer):
         drop_path: probability to drop the branch in training.
     """
 
-    fields = (
-        "kind",
-        "inner",
-        "outputs",
-        "strides",
-        "dilation",
-        "first_dilation",
-        "shortcut",
-        "norm",
-        "act",
-        "standardize",
-        "drop_path",
-    )
+    kind: str
+    inner: int
+    outputs: int
+    strides: int
+    dilation: int
+    first_dilation: int
+    shortcut: str
+    norm: str
+    act: str
+    standardize: float | None
+    drop_path: float
 
-    def __init__(
-        self,
-        kind: str,
-        inner: int,
-        outputs: int,
-        *,
-        strides: int,
-        dilation: int,
-        first_dilation: int,
-        shortcut: str,
-        norm: str,
-        act: str,
-        standardize: float | None,
-        drop_path: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.kind, self.inner, self.outputs = kind, inner, outputs
-        self.strides, self.dilation, self.first_dilation = strides, dilation, first_dilation
-        self.shortcut, self.norm, self.act = shortcut, norm, act
-        self.standardize, self.drop_path = standardize, drop_path
-        preact = kind != "postact"
+    def setup(self) -> None:
+        preact = self.kind != "postact"
         self.before = self.norm_act("1") if preact else []
-        self.after = [] if preact else [activation(act)]
-        drop = self.child(DropPath, drop_path, name="drop_path") if drop_path else None
-        self.branch_layers = [*BRANCHES[kind](self), drop]
+        self.after = [] if preact else [activation(self.act)]
+        drop = self.child(DropPath, self.drop_path, name="drop_path") if self.drop_path else None
+        self.branch_layers = [*BRANCHES[self.kind](self), drop]
         self.shortcut_layers = self._shortcut(with_norm=not preact)
 
     def conv(self, name: str, filters: int, kernel_size: int = 1, **kwargs: Any) -> Conv2D:

@@ -80,11 +80,9 @@ class SpectralMagnitude(Layer):
         pad: samples mirrored at the end.
     """
 
-    fields = ("n_fft", "stride", "pad")
-
-    def __init__(self, n_fft: int, stride: int, pad: int, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "trainable": False})
-        self.n_fft, self.stride, self.pad = n_fft, stride, pad
+    n_fft: int
+    stride: int
+    pad: int
 
     @property
     def bins(self) -> int:
@@ -124,24 +122,20 @@ class WindowEncoder(Layer):
         channels, strides: of the convolutions.
     """
 
-    fields = ("n_fft", "stride", "pad", "channels", "strides")
+    n_fft: int
+    stride: int
+    pad: int
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
 
-    def __init__(
-        self,
-        n_fft: int,
-        stride: int,
-        pad: int,
-        channels: tuple[int, ...],
-        strides: tuple[int, ...],
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.n_fft, self.stride, self.pad = n_fft, stride, pad
-        self.channels, self.strides = tuple(channels), tuple(strides)
-        self.spectrum = self.child(SpectralMagnitude, n_fft, stride, pad, name="stft_conv")
+    def setup(self) -> None:
+        self.channels, self.strides = tuple(self.channels), tuple(self.strides)
+        self.spectrum = self.child(
+            SpectralMagnitude, self.n_fft, self.stride, self.pad, name="stft_conv"
+        )
         self.convolutions = [
             self.child(Conv1D, filters, 3, strides=step, pad=1, name=f"conv{i}")
-            for i, (filters, step) in enumerate(zip(channels, strides, strict=True), 1)
+            for i, (filters, step) in enumerate(zip(self.channels, self.strides, strict=True), 1)
         ]
 
     def build(self, input_shape: Shape) -> None:

@@ -108,12 +108,13 @@ class Block(Layer):
         drop_path: probability to drop a branch in training.
     """
 
-    fields = ("options", "index", "drop_path")
+    options: dict
+    index: int
+    drop_path: float
 
-    def __init__(self, options: dict, index: int, drop_path: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.options, self.index, self.drop_path = dict(options), index, drop_path
-        self.config = BlockOptions(**options)
+    def setup(self) -> None:
+        self.options = dict(self.options)
+        self.config = BlockOptions(**self.options)
 
     def norm(self, name: str) -> keras.layers.Layer:
         config = self.config

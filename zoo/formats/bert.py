@@ -12,20 +12,8 @@ from zoo.formats.text import (
     TOKENS,
     classes,
 )
-from zoo.registry.dialect import (
-    PROBLEM,
-    TRANSFORMERS,
-    Codec,
-    Dialect,
-    Formats,
-    Key,
-    ModelClass,
-    Recipe,
-    ToldByFile,
-    activation_key,
-    one_value,
-    same_as,
-)
+from zoo.registry.config_keys import PROBLEM, Codec, Key, activation_key, one_value, same_as
+from zoo.registry.dialect import TRANSFORMERS, Dialect, Formats, ModelClass, Recipe, ToldByFile
 from zoo.weights.mapping import (
     KERNEL,
     Constant,

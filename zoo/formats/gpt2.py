@@ -10,16 +10,8 @@ from zoo.formats.text import (
     TOKENS,
     classes,
 )
-from zoo.registry.dialect import (
-    PROBLEM,
-    TRANSFORMERS,
-    Codec,
-    Dialect,
-    Formats,
-    Key,
-    Recipe,
-    activation_key,
-)
+from zoo.registry.config_keys import PROBLEM, Codec, Key, activation_key
+from zoo.registry.dialect import TRANSFORMERS, Dialect, Formats, Recipe
 from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import ConfigError
+from zoo.registry.config_keys import PROBLEM, Choice, Codec, Key, activation_key
 from zoo.registry.dialect import (
-    PROBLEM,
     TIMM,
     TRANSFORMERS,
-    Choice,
-    Codec,
     Dialect,
     Formats,
-    Key,
     ModelClass,
     Recipe,
     ToldByFile,
     Variant,
-    activation_key,
 )
 from zoo.typed import Size, fits
 from zoo.weights.mapping import (

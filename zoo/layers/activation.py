@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
@@ -121,12 +120,10 @@ def activation(name: str) -> Callable:
 class Activation(Layer):
     """An activation of `ACTIVATIONS` as a layer, for chains of layers. Any shape, kept."""
 
-    fields = ("function",)
+    function: str
 
-    def __init__(self, function: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.function = function
-        self._call = activation(function)
+    def setup(self) -> None:
+        self._call = activation(self.function)
 
     def call(self, inputs):
         return self._call(inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -35,14 +36,39 @@ class LayerMixin(PlainAttributes, KeepsTrainable):
 
 
 class Layer(LayerMixin, keras.layers.Layer):
-    """A Keras layer whose options are the attributes named in `fields`.
+    """A Keras layer whose options are its annotated attributes, as in a dataclass.
 
-    Subclasses store each option under its own name, list these in `fields`, create their children
-    with `child`, and define `build` and `compute_output_shape`, so that building a model traces no
-    graph.
+    The constructor takes them in the order in which they stand, and Keras's own (`name`, `dtype`),
+    then calls `setup`; the config holds them. Subclasses create their children with `child`, and
+    define `build` and `compute_output_shape`, so that building a model traces no graph.
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    _options: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = [one for one in reversed(cls.__mro__) if issubclass(one, Layer) and one is not Layer]
+        cls._options = tuple(dict.fromkeys(n for one in own for n in inspect.get_annotations(one)))
+        cls.fields = cls._options or cls.fields
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = dict(zip(self._options, args, strict=False))
+        if len(args) > len(self._options) or given.keys() & kwargs.keys():
+            names = ", ".join(self._options)
+            raise TypeError(f"{type(self).__name__} takes each of ({names}) once; got {args}.")
+        for name in self._options:
+            if name in kwargs:
+                given[name] = kwargs.pop(name)
+            elif name not in given and not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} needs {name!r}.")
+        super().__init__(**kwargs)
+        for name, value in given.items():
+            setattr(self, name, value)
+        self.setup()
+
+    def setup(self) -> None:
+        """Check the options, and make what follows from them alone."""
 
     def child(self, layer: type, *args: Any, **kwargs: Any) -> Any:
         """Make a child layer of type `layer` under this layer's dtype policy."""

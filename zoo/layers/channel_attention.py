@@ -41,11 +41,8 @@ class SqueezeExcite(Layer):
             `rd_divisor`.
     """
 
-    fields = ("rd_ratio", "rd_divisor")
-
-    def __init__(self, rd_ratio: float = 1 / 16, rd_divisor: int = 8, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rd_ratio, self.rd_divisor = rd_ratio, rd_divisor
+    rd_ratio: float = 1 / 16
+    rd_divisor: int = 8
 
     def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
@@ -73,12 +70,10 @@ class EfficientChannelAttention(Layer):
             network they were cut from.
     """
 
-    fields = ("channels",)
+    channels: int
 
-    def __init__(self, channels: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.channels = channels
-        width = int(abs(math.log2(channels) + 1) / 2)
+    def setup(self) -> None:
+        width = int(abs(math.log2(self.channels) + 1) / 2)
         self.kernel_size = max(width if width % 2 else width + 1, 3)
         start = keras.initializers.GlorotUniform()
         self.conv = self.child(
@@ -136,30 +131,22 @@ class SelectiveKernel(Layer):
         rd_ratio, rd_divisor: width of the attention's bottleneck.
     """
 
-    fields = ("filters", "strides", "groups", "split_input", "rd_ratio", "rd_divisor")
+    filters: int
+    strides: int = 1
+    groups: int = 1
+    split_input: bool = True
+    rd_ratio: float = 1 / 16
+    rd_divisor: int = 8
 
-    def __init__(
-        self,
-        filters: int,
-        strides: int = 1,
-        groups: int = 1,
-        *,
-        split_input: bool = True,
-        rd_ratio: float = 1 / 16,
-        rd_divisor: int = 8,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filters, self.strides, self.groups = filters, strides, groups
-        self.split_input, self.rd_ratio, self.rd_divisor = split_input, rd_ratio, rd_divisor
+    def setup(self) -> None:
         self.paths = [
             (
                 self.child(
                     Conv2D,
-                    filters,
+                    self.filters,
                     3,
-                    strides=strides,
-                    groups=groups,
+                    strides=self.strides,
+                    groups=self.groups,
                     dilation_rate=dilation,
                     name=f"paths.{i}.conv",
                 ),
@@ -167,10 +154,10 @@ class SelectiveKernel(Layer):
             )
             for i, dilation in enumerate((1, 2))
         ]
-        reduced = make_divisible(filters * rd_ratio, rd_divisor)
+        reduced = make_divisible(self.filters * self.rd_ratio, self.rd_divisor)
         self.fc_reduce = self.child(Conv2D, reduced, 1, name="attn.fc_reduce")
         self.bn = self.child(BatchNorm, name="attn.bn")
-        self.fc_select = self.child(Conv2D, 2 * filters, 1, name="attn.fc_select")
+        self.fc_select = self.child(Conv2D, 2 * self.filters, 1, name="attn.fc_select")
 
     def build(self, input_shape: Shape) -> None:
         n, h, w, c = input_shape
@@ -201,23 +188,13 @@ class SplitAttention(Layer):
     by a softmax over the radix (a sigmoid at radix 1).
     """
 
-    fields = ("filters", "strides", "groups", "radix", "dilation_rate", "rd_ratio", "rd_divisor")
-
-    def __init__(
-        self,
-        filters: int,
-        strides: int = 1,
-        groups: int = 1,
-        radix: int = 2,
-        *,
-        dilation_rate: int = 1,
-        rd_ratio: float = 0.25,
-        rd_divisor: int = 8,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filters, self.strides, self.groups, self.radix = filters, strides, groups, radix
-        self.dilation_rate, self.rd_ratio, self.rd_divisor = dilation_rate, rd_ratio, rd_divisor
+    filters: int
+    strides: int = 1
+    groups: int = 1
+    radix: int = 2
+    dilation_rate: int = 1
+    rd_ratio: float = 0.25
+    rd_divisor: int = 8
 
     def build(self, input_shape: Shape) -> None:
         width = input_shape[-1] * self.radix * self.rd_ratio

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -18,12 +16,11 @@ class DropPath(Layer):
     and the others are scaled by `1 / (1 - rate)`; otherwise the inputs pass.
     """
 
-    fields = ("rate", "seed")
+    rate: float
+    seed: int | None = None
 
-    def __init__(self, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rate, self.seed = rate, seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+    def setup(self) -> None:
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def call(self, inputs, training=False):
         if not training or self.rate == 0.0:
@@ -40,11 +37,7 @@ class DropPath(Layer):
 class LayerScale(Layer):
     """One learned factor per channel (Touvron et al., arXiv:2103.17239); any shape, kept."""
 
-    fields = ("value",)
-
-    def __init__(self, value: float = 1e-5, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.value = value
+    value: float = 1e-5
 
     def build(self, input_shape: Shape) -> None:
         start = keras.initializers.Constant(self.value)

@@ -26,30 +26,17 @@ class Embedding(Layer):
         seed: of the dropout.
     """
 
-    fields = ("vocab_size", "size", "tied", "padding_idx", "dropout", "initial_range", "seed")
+    vocab_size: int
+    size: int
+    tied: bool = False
+    padding_idx: int | None = None
+    dropout: float = 0.0
+    initial_range: float = 0.1
+    seed: int | None = None
 
-    def __init__(
-        self,
-        vocab_size: int,
-        size: int,
-        *,
-        tied: bool = False,
-        padding_idx: int | None = None,
-        dropout: float = 0.0,
-        initial_range: float = 0.1,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.vocab_size = vocab_size
-        self.size = size
-        self.tied = tied
-        self.padding_idx = padding_idx
-        self.dropout = dropout
-        self.initial_range = initial_range
-        self.seed = seed
-        if dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+    def setup(self) -> None:
+        if self.dropout:
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: Shape) -> None:
         def start(shape: Shape, dtype: Any) -> Any:

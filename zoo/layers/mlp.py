@@ -24,24 +24,16 @@ class _FeedForward(Layer):
         drop: dropout rate after the activation and after the last map.
     """
 
-    fields = ("hidden", "outputs", "act", "norm", "norm_eps", "use_bias", "drop")
+    hidden: int
+    outputs: int | None = None
+    act: str = "gelu"
+    norm: str | None = None
+    norm_eps: float = 1e-6
+    use_bias: bool = True
+    drop: float = 0.0
 
-    def __init__(
-        self,
-        hidden: int,
-        *,
-        outputs: int | None = None,
-        act: str = "gelu",
-        norm: str | None = None,
-        norm_eps: float = 1e-6,
-        use_bias: bool = True,
-        drop: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.hidden, self.outputs, self.act = hidden, outputs, act
-        self.norm, self.norm_eps, self.use_bias, self.drop = norm, norm_eps, use_bias, drop
-        self.activate = activation(act)
+    def setup(self) -> None:
+        self.activate = activation(self.act)
 
     def dense(self, name: str, units: int) -> Dense:
         return self.child(Dense, units, use_bias=self.use_bias, name=name)

@@ -76,11 +76,7 @@ class RMSNorm(Layer):
     Zhang & Sennrich, arXiv:1910.07467.
     """
 
-    fields = ("epsilon",)
-
-    def __init__(self, *, epsilon: float = 1e-6, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
+    epsilon: float = 1e-6
 
     def build(self, input_shape: Shape) -> None:
         self.gamma = self.add_weight(name="gamma", shape=(input_shape[-1],), initializer="ones")
@@ -104,14 +100,10 @@ class _ChannelScale(Layer):
         activate: False leaves out the activation, and the vector named `extra`.
     """
 
-    fields = ("epsilon", "activate")
+    epsilon: float = 1e-5
+    activate: bool = True
     extra: str
     extra_initializer: str
-
-    def __init__(self, *, epsilon: float = 1e-5, activate: bool = True, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
-        self.activate = activate
 
     def build(self, input_shape: Shape) -> None:
         shape = (input_shape[-1],)

@@ -24,13 +24,10 @@ class MaxPool2D(Layer):
     `[n, h, w, c] -> [n, (h + 2 pad - window) // stride + 1, ..., c]`.
     """
 
-    fields = ("window", "stride", "pad", "zero_pad")
-
-    def __init__(
-        self, window: int, stride: int, pad: int, *, zero_pad: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.window, self.stride, self.pad, self.zero_pad = window, stride, pad, zero_pad
+    window: int
+    stride: int
+    pad: int
+    zero_pad: bool = False
 
     def call(self, inputs):
         pad = self.pad
@@ -56,21 +53,14 @@ class AvgPool2D(Layer):
             their real pixels alone (windows that do not overlap, no padding).
     """
 
-    fields = ("window", "stride", "pad", "ceil_mode")
+    window: int
+    stride: int
+    pad: tuple[int, ...] = (0, 0)
+    ceil_mode: bool = False
 
-    def __init__(
-        self,
-        window: int,
-        stride: int,
-        *,
-        pad: tuple[int, int] = (0, 0),
-        ceil_mode: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.window, self.stride = window, stride
-        self.pad, self.ceil_mode = tuple(pad), ceil_mode
-        if ceil_mode and (window != stride or any(self.pad)):
+    def setup(self) -> None:
+        self.pad = tuple(self.pad)
+        if self.ceil_mode and (self.window != self.stride or any(self.pad)):
             raise ValueError("ceil_mode takes windows that do not overlap, and no padding.")
 
     def call(self, inputs):
@@ -94,11 +84,9 @@ class BlurPool2D(Layer):
     `[n, h, w, c] -> [n, ceil(h / stride), ceil(w / stride), c]`.
     """
 
-    fields = ("stride",)
+    stride: int = 2
 
-    def __init__(self, stride: int = 2, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.stride = stride
+    def setup(self) -> None:
         row = np.array([comb(2, k) for k in range(3)], np.float64) / 4
         self.filter = row[:, None] * row[None, :]
 
@@ -138,12 +126,10 @@ class GlobalPool2D(Layer):
         ConfigError: no such pooling.
     """
 
-    fields = ("pool",)
+    pool: str = "avg"
 
-    def __init__(self, pool: str = "avg", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._call = choose("global_pool", pool, _GLOBAL)
-        self.pool = pool
+    def setup(self) -> None:
+        self._call = choose("global_pool", self.pool, _GLOBAL)
 
     def call(self, inputs):
         return self._call(inputs)

@@ -18,11 +18,7 @@ class StepMask(Layer):
         padding: the token, or the number that all places of a step have.
     """
 
-    fields = ("padding",)
-
-    def __init__(self, padding: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.padding = padding
+    padding: float
 
     def build(self, input_shape: Shape) -> None:
         self.built = True
@@ -73,13 +69,11 @@ class SequencePool(Layer):
         directions: of the recurrent layer before it, side by side in `d`.
     """
 
-    fields = ("kind", "directions")
+    kind: str
+    directions: int = 1
 
-    def __init__(self, kind: str, directions: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        choose("pool", kind, POOLS)
-        self.kind = kind
-        self.directions = directions
+    def setup(self) -> None:
+        choose("pool", self.kind, POOLS)
 
     def build(self, input_shape: Shape) -> None:
         self.built = True
@@ -106,11 +100,7 @@ class SeriesScale(Layer):
         epsilon: added to the variance.
     """
 
-    fields = ("epsilon",)
-
-    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.epsilon = epsilon
+    epsilon: float = 1e-5
 
     def build(self, input_shape: Shape) -> None:
         self.built = True

@@ -35,31 +35,25 @@ class PatchEmbed(Layer):
             when a graph runs, TensorFlow raises its `InvalidArgumentError`.
     """
 
-    fields = ("width", "patch", "use_bias", "norm_layer", "norm_eps", "pad", "whole")
+    width: int
+    patch: int
+    use_bias: bool = True
+    norm_layer: str | None = None
+    norm_eps: float = 1e-6
+    pad: bool = False
+    whole: bool = False
 
-    def __init__(
-        self,
-        width: int,
-        patch: int,
-        *,
-        use_bias: bool = True,
-        norm_layer: str | None = None,
-        norm_eps: float = 1e-6,
-        pad: bool = False,
-        whole: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.width, self.patch, self.use_bias = width, patch, use_bias
-        self.norm_layer, self.norm_eps, self.pad, self.whole = norm_layer, norm_eps, pad, whole
-        norm = norm_layer and self.child(norm_type(norm_layer), epsilon=norm_eps, name="norm")
+    def setup(self) -> None:
+        norm = self.norm_layer and self.child(
+            norm_type(self.norm_layer), epsilon=self.norm_eps, name="norm"
+        )
         proj = self.child(
             Conv2D,
-            width,
-            patch,
-            strides=patch,
+            self.width,
+            self.patch,
+            strides=self.patch,
             pad=0,
-            use_bias=use_bias,
+            use_bias=self.use_bias,
             kernel_initializer=small_normal(),
             name="proj",
         )
@@ -111,29 +105,18 @@ class TokenEmbeddings(Layer):
         resample: how positions fit another grid than `grid`; see `resample_matrix`.
     """
 
-    fields = (
-        *("grid", "class_token", "dist_token", "reg_tokens"),
-        *("positions", "class_slots", "reg_slots", "resample"),
-    )
+    grid: tuple[int, ...]
+    class_token: bool = True
+    dist_token: bool = False
+    reg_tokens: int = 0
+    positions: bool = True
+    class_slots: bool = True
+    reg_slots: bool = True
+    resample: str = "bicubic_antialias"
 
-    def __init__(
-        self,
-        grid: tuple[int, int],
-        *,
-        class_token: bool = True,
-        dist_token: bool = False,
-        reg_tokens: int = 0,
-        positions: bool = True,
-        class_slots: bool = True,
-        reg_slots: bool = True,
-        resample: str = "bicubic_antialias",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.grid = tuple(grid)
-        self.class_token, self.dist_token, self.reg_tokens = class_token, dist_token, reg_tokens
-        self.positions, self.class_slots, self.reg_slots = positions, class_slots, reg_slots
-        self.resample = check_method(resample)
+    def setup(self) -> None:
+        self.grid = tuple(self.grid)
+        self.resample = check_method(self.resample)
 
     @property
     def prefix(self) -> int:
@@ -204,11 +187,8 @@ class TokenMap(Layer):
         with_prefix: give the learned tokens `[n, prefix, d]` too.
     """
 
-    fields = ("prefix", "with_prefix")
-
-    def __init__(self, prefix: int, *, with_prefix: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.prefix, self.with_prefix = prefix, with_prefix
+    prefix: int
+    with_prefix: bool = False
 
     def call(self, tokens, patches):
         grid = ops.reshape(tokens[:, self.prefix :], ops.shape(patches))
@@ -252,14 +232,12 @@ class TokenPool(Layer):
         ConfigError: no such pooling.
     """
 
-    fields = ("pool", "prefix", "include_prefix")
+    pool: str
+    prefix: int
+    include_prefix: bool = False
 
-    def __init__(
-        self, pool: str, prefix: int, *, include_prefix: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self._call = choose("global_pool", pool, _POOLS)
-        self.pool, self.prefix, self.include_prefix = pool, prefix, include_prefix
+    def setup(self) -> None:
+        self._call = choose("global_pool", self.pool, _POOLS)
 
     def call(self, inputs):
         return self._call(inputs, self.prefix, 0 if self.include_prefix else self.prefix)
@@ -283,22 +261,12 @@ class AttentionPool(Layer):
         prefix: tokens at the start that are not read.
     """
 
-    fields = ("heads", "hidden", "act", "norm_layer", "norm_eps", "prefix")
-
-    def __init__(
-        self,
-        heads: int,
-        hidden: int,
-        *,
-        act: str = "gelu",
-        norm_layer: str = "layernorm",
-        norm_eps: float = 1e-6,
-        prefix: int = 0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads, self.hidden, self.act = heads, hidden, act
-        self.norm_layer, self.norm_eps, self.prefix = norm_layer, norm_eps, prefix
+    heads: int
+    hidden: int
+    act: str = "gelu"
+    norm_layer: str = "layernorm"
+    norm_eps: float = 1e-6
+    prefix: int = 0
 
     def build(self, input_shape: Shape) -> None:
         width = input_shape[-1]

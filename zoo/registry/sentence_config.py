@@ -13,7 +13,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, did_you_mean
 from zoo.parsing import parse_json
-from zoo.registry.dialect import Fields
+from zoo.registry.config_keys import Fields
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"

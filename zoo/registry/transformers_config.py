@@ -3,13 +3,15 @@ dialect of its model type."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zoo.errors import ConfigError
 from zoo.registry import transformers_keys
-from zoo.registry.dialect import Dialect, Fields, ModelClass
+from zoo.registry.config_keys import Fields
+from zoo.registry.dialect import Dialect, ModelClass
 from zoo.registry.dialects import transformers_dialect
 from zoo.typed import Count, fits
 
@@ -69,8 +71,8 @@ def read(config: Mapping[str, Any], *, where: str) -> Found:
     for key, (value, why) in one.needs.items():
         if keys[key] != value:
             raise ConfigError(
-                f"{where} is of a {name} with {key} {keys[key]!r}: {why}. Set {key} to {value!r}, "
-                "as the class needs it."
+                f"{where} is of a {name} with {key} {json.dumps(keys[key])}: {why}. Set {key} to "
+                f"{json.dumps(value)}, as the class needs it."
             )
     labels = _labels(config, where)
     fields["num_classes"] = _classes(one, keys, labels)
