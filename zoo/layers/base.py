@@ -49,7 +49,8 @@ class Layer(LayerMixin, keras.layers.Layer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = [one for one in reversed(cls.__mro__) if issubclass(one, Layer) and one is not Layer]
-        cls._options = tuple(dict.fromkeys(n for one in own for n in inspect.get_annotations(one)))
+        hints = [hint for one in own for hint in inspect.get_annotations(one).items()]
+        cls._options = tuple(dict.fromkeys(n for n, hint in hints if "ClassVar" not in hint))
         cls.fields = cls._options or cls.fields
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
