@@ -17,6 +17,9 @@ from zoo.registry import labels, registry
 from zoo.registry.card import ModelCard, WeightsFile, from_data, to_data
 from zoo.registry.transformers_text import task_of as text_task
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import build_index
+
 ALL = registry.list_models()
 
 
@@ -297,23 +300,35 @@ MINI = {
 
 @pytest.fixture
 def fresh():
-    """An empty cache before and after, so that a test sees its own files alone."""
-    registry._registry.cache_clear()
+    """Empty caches before and after, so that a test sees its own files alone."""
+    caches = (registry._index, registry._file, registry._others)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    registry._registry.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.fixture
 def two_files(fresh, tmp_path, monkeypatch):
-    """The family `resnet` in two files; returns the path of the second."""
-    (tmp_path / "resnet.json").write_text((registry.CARDS / "resnet.json").read_text())
-    monkeypatch.setattr(registry, "CARDS", tmp_path)
-    path = tmp_path / "digits.json"
-    path.write_text(json.dumps(MINI))
-    return path
+    """The family `resnet` in two files; gives what writes the second, and the tables of both."""
+    cards, index = tmp_path / "cards", tmp_path / "index"
+    for folder in (cards, index):
+        folder.mkdir()
+    (cards / "resnet.json").write_text((registry.CARDS / "resnet.json").read_text())
+    monkeypatch.setattr(registry, "CARDS", cards)
+    monkeypatch.setattr(registry, "INDEX", index)
+
+    def write(data):
+        (cards / "digits.json").write_text(json.dumps(data))
+        for name, text in build_index.tables(cards).items():
+            (index / name).write_text(text)
+
+    return write
 
 
 def test_a_family_may_have_a_second_file(two_files):
+    two_files(MINI)
     card = registry.info("resnet_mini")
     assert card.labels == tuple("0123456789")
     assert card.weights == WeightsFile(repo="resnet_mini.digits", bundled=True)
@@ -323,6 +338,7 @@ def test_a_family_may_have_a_second_file(two_files):
 
 
 def test_a_removed_name_says_so(two_files):
+    two_files(MINI)
     with pytest.raises(UnknownNameError, match="'resnet_nano' has been removed"):
         registry.info("resnet_nano")
 
@@ -332,17 +348,28 @@ def test_a_removed_name_says_so(two_files):
     [
         (
             {"module": "elsewhere"},
-            "The family 'resnet' is built by 'elsewhere', not",
+            "'resnet' is in 'elsewhere' and in 'zoo.architectures.resnet'",
         ),
-        ({"deprecated": {"resnet50": "resnet_mini"}}, "resnet50 are already in the registry"),
+        ({"deprecated": {"resnet50": "resnet_mini"}}, "'resnet50' is in 'digits' and in 'resnet'"),
         ({"deprecated": {"old": "resnet_max"}}, "'resnet_max' is a default or a successor"),
-        ({"architectures": {}}, "'resnet_mini.digits' is of no architecture"),
+        ({"architectures": {}, "deprecated": {}}, "'resnet_mini.digits' is of no architecture"),
     ],
 )
 def test_a_file_that_contradicts_itself_or_others_is_refused(two_files, change, expected):
-    two_files.write_text(json.dumps(MINI | change))
     with pytest.raises(ConfigError, match=expected):
-        registry.list_models()
+        two_files(MINI | change)
+
+
+def test_the_index_is_what_the_script_writes():
+    for name, text in build_index.tables().items():
+        assert (registry.INDEX / name).read_text("utf-8") == text, "run scripts/build_index.py"
+
+
+def test_a_name_of_zoo_reads_one_file(fresh):
+    assert registry.info("resnet50").name == "resnet50.a1_in1k"
+    assert registry.import_family("resnet").name == "resnet"
+    assert registry._file.cache_info().misses == 1
+    assert registry._others.cache_info().misses == 0
 
 
 # ---- families and their modules
@@ -440,7 +467,7 @@ def test_an_installed_package_adds_a_family(tmp_path):
         (
             "acmenet",
             json.dumps(ACME | {"deprecated": {"resnet50": "acmenet_s"}}),
-            "resnet50 are already in the registry",
+            "the names resnet50 are already there",
         ),
     ],
 )
