@@ -24,8 +24,9 @@ from zoo.errors import (
     InputError,
     NotFoundError,
 )
-from zoo.preprocessing import image as image_module
-from zoo.preprocessing.image import ImagePreprocessor, normalize
+from zoo.preprocessing import pixels, reading
+from zoo.preprocessing.image import ImagePreprocessor
+from zoo.preprocessing.pixels import normalize
 from zoo.preprocessing.spec import ImageSpec
 
 CHINA = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"  # 640 x 427
@@ -290,7 +291,7 @@ def test_16_bits_are_scaled_with_one_warning(mode):
     image = Image.fromarray(values.astype(">u2" if mode == "I;16B" else values.dtype))
     image = Image.fromarray(values.astype(np.int32)) if mode == "I" else image
     assert image.mode == mode
-    image_module._warn_of_16_bits.cache_clear()
+    pixels._warn_of_16_bits.cache_clear()
     with pytest.warns(UserWarning, match="16-bit image was scaled to 8 bits") as caught:
         result = levels(preprocess, [image, image])
     assert len(caught) == 1
@@ -491,14 +492,14 @@ def test_an_address_that_gives_no_image(website, preprocess, answer, error, mess
 
 def test_a_download_has_bounds(website, preprocess, monkeypatch):
     website["/x.jpg"] = 200, {}, bytes(200_000)
-    monkeypatch.setattr(image_module, "_MAX_DOWNLOAD", 150_000)
+    monkeypatch.setattr(reading, "_MAX_DOWNLOAD", 150_000)
     with pytest.raises(InputError, match="larger than 150,000 bytes"):
         preprocess(f"{website.url}/x.jpg")
 
 
 def test_a_slow_download_is_stopped(website, monkeypatch):
     website["/x.jpg"] = 200, {}, bytes(200_000)
-    monkeypatch.setattr(image_module, "_MAX_TIMEOUTS", 0)
+    monkeypatch.setattr(reading, "_MAX_TIMEOUTS", 0)
     with pytest.raises(DownloadError, match="too slowly"):
         ImagePreprocessor(SMALL, timeout=5.0)(f"{website.url}/x.jpg")
 
