@@ -29,6 +29,7 @@ FLOORS = {
     "zoo.architectures": 3,
     "zoo.tasks": 4,
     "zoo.model": 4,
+    "zoo.record": 4,
     "zoo.compiling": 4,
     "zoo.configuring": 4,
     "zoo.load_options": 4,

@@ -28,8 +28,9 @@ from zoo.layers.convolution import adapt_channels
 from zoo.layers.initial import checksums
 from zoo.load_options import LoadOptions
 from zoo.loading import load
-from zoo.model import LoadReport, Model, Record
+from zoo.model import Model
 from zoo.pulling import Fetched
+from zoo.record import LoadReport, Record
 from zoo.registry import registry
 from zoo.registry.card import ModelCard
 from zoo.weights.files import Checkpoint, open_checkpoint

@@ -9,8 +9,8 @@ from typing import Any
 from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.load_options import LoadOptions, given
-from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
+from zoo.record import Record
 from zoo.registry import labels as label_sets
 from zoo.registry import registry
 from zoo.registry.card import ModelCard, to_data

@@ -139,6 +139,7 @@ class GlobalPool2D(Layer):
     """
 
     fields = ("pool",)
+    pools_map = True
 
     def __init__(self, pool: str = "avg", **kwargs: Any) -> None:
         super().__init__(**kwargs)
