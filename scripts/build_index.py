@@ -28,7 +28,7 @@ def tables(cards: Path = CARDS, sources: Path = ZOO) -> dict[str, str]:
     Raises:
         ConfigError: two files have a name, or two modules a family or a class, or a card is none.
     """
-    files = {path.stem: CardFile.read(path) for path in sorted(cards.glob("*.json"))}
+    files = {path.stem: CardFile(path) for path in sorted(cards.glob("*.json"))}
     for file in files.values():
         file.every()
     facts = {

@@ -288,10 +288,8 @@ def test_unreadable_images_are_left_out_with_one_warning(images, folder):
 def test_sequences_of_different_lengths_go_one_by_one():
     """A model that knows no padding still takes each of them."""
     model = zoo.load("lstm_mini", pretrained=False, labels=["a", "b"])
-    spec = model.preprocess.spec.to_dict() | {"length": None}
-    task = model.task
-    card = replace(model.card, preprocessing=type(model.preprocess.spec).from_dict(spec))
-    model.attach(replace(model.record, card=card))
+    task, spec = model.task, replace(model.preprocess.spec, length=None)
+    model.attach(replace(model.record, card=replace(model.card, preprocessing=spec)))
     rng = np.random.default_rng(0)
     rows = [rng.uniform(0, 255, (t, 8)) for t in (8, 8, 5, 5, 9)]
     found = evaluate(model, (rows, [0, 1, 0, 1, 0]), batch_size=5)

@@ -146,12 +146,12 @@ def test_a_card_cannot_be_changed_for_others():
     with pytest.raises(FrozenInstanceError):
         card.name = "other"
     card.config["layers"].append(7)
-    registry.architecture_config("resnet18")[1]["layers"].append(7)
+    registry.architecture_card("resnet18").config["layers"].append(7)
     assert registry.info("resnet18").config["layers"] == [2, 2, 2, 2]
-    assert registry.architecture_config("resnet18") == (
-        "resnet",
-        {"block": "basic", "layers": [2, 2, 2, 2]},
-    )
+    assert registry.architecture_card("resnet18").config == {
+        "block": "basic",
+        "layers": [2, 2, 2, 2],
+    }
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_deprecated_name_forwards_with_a_warning_at_the_caller():
 
 def test_an_unknown_architecture_gives_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no architecture 'resnet50.a1_in1k'. .*'resnet50"):
-        registry.architecture_config("resnet50.a1_in1k")
+        registry.architecture_card("resnet50.a1_in1k")
 
 
 # ---- listing
@@ -436,7 +436,8 @@ def test_an_installed_package_adds_a_family(tmp_path):
         sys.path.insert(0, {str(site)!r})
         from zoo.registry import registry
         print(registry.list_models("acme*"), registry.list_models(family="acmenet"))
-        print(registry.info("acmenet_s").weights.repo, registry.architecture_config("acmenet_s"))
+        print(registry.info("acmenet_s").weights.repo)
+        print(registry.architecture_card("acmenet_s").config)
         print(registry.info("resnet50").name, "acme_zoo" in sys.modules)
         print(registry.import_family("acmenet"))
     """
@@ -448,7 +449,8 @@ def test_an_installed_package_adds_a_family(tmp_path):
     )
     assert run.stdout.splitlines() == [
         "['acmenet_s.toy'] ['acmenet_s.toy']",
-        "acme/acmenet_s ('acmenet', {'depth': 3})",
+        "acme/acmenet_s",
+        "{'depth': 3}",
         "resnet50.a1_in1k False",
         "acme_zoo is imported",
         "the acme family",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -36,8 +36,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 class ImagePreprocessor:
     """Turns images into the batch that a model takes, as the reference's evaluation does.
 
-    Two of them are equal when they give equal results. It holds plain data only: it pickles, and
-    `get_config` is JSON.
+    Two of them are equal when they give equal results. It holds plain data only.
 
     Args:
         spec: what the images go through.
@@ -105,16 +104,6 @@ class ImagePreprocessor:
         from zoo.preprocessing.training import TrainPreprocessor
 
         return TrainPreprocessor(self.spec, exif=self.exif)
-
-    def get_config(self) -> dict[str, Any]:
-        """Plain JSON data, which `from_config` takes back."""
-        return {"spec": self.spec.to_dict(), "exif": self.exif, "timeout": self.timeout}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ImagePreprocessor:
-        """The inverse of `get_config`."""
-        options = {**config, "spec": ImageSpec.from_dict(config["spec"])}
-        return cls(options.pop("spec"), **options)
 
     def read(self, item: Any, name: str = "The image") -> Image.Image | np.ndarray:
         """One input as it is before preprocessing; a file's picture upright, if `exif`.

@@ -15,12 +15,7 @@ _MAX_TIMEOUTS = 6  # a whole download may take this many times as long as a serv
 
 
 def item_name(item: Any, index: int, count: int, *, alone: str, among: str) -> str:
-    """What errors call an input.
-
-    Args:
-        alone: what it is, such as `The image`, where it is the only one.
-        among: what it is, such as `Image`, among others.
-    """
+    """What errors call an input: `alone`, such as `The image`, or one of several, `among`."""
     name = alone if count == 1 else f"{among} {index} of {count} (counted from 0)"
     if isinstance(item, (str, os.PathLike)):
         return f"{name}, {os.fspath(item)!r},"
@@ -29,15 +24,10 @@ def item_name(item: Any, index: int, count: int, *, alone: str, among: str) -> s
 
 @contextmanager
 def file_errors(name: str, expected: str) -> Iterator[None]:
-    """Make an error of zoo of what fails while a file is opened and read.
-
-    Args:
-        name: what errors call the file.
-        expected: what it should be, such as `an image file`.
+    """Say what fails while a file is opened and read: `name` is not there, and so on.
 
     Raises:
-        NotFoundError: it is not there.
-        AccessError: it is not for this user.
+        NotFoundError, AccessError: it is not there, or not for this user.
         InputError: a folder, or what cannot be opened.
     """
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,25 +13,20 @@ from zoo.registry.card import ModelCard, from_data
 
 
 class CardFile:
-    """What one data file says. A card is made when it is asked for.
-
-    Args:
-        data: content of the file.
+    """What one data file says. A card is made anew each time it is asked for.
 
     Attributes:
-        family: name of the family.
-        module: the module whose `FAMILY` builds it.
-        architectures: architecture -> its entry.
-        cards: card name -> its entry.
+        family, module: name of the family, and the module whose `FAMILY` builds it.
+        architectures, cards: entries by name.
         deprecated: old name -> architecture or card; None where nothing replaces it.
 
     Raises:
         ConfigError: something that every file has is missing, or a name leads nowhere.
     """
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        missing = {"family", "module", "architectures", "cards"} - set(data)
-        if missing:
+    def __init__(self, path: Path) -> None:
+        data = json.loads(path.read_text("utf-8"))
+        if missing := {"family", "module", "architectures", "cards"} - set(data):
             raise ConfigError(
                 f"The file has no {', '.join(sorted(missing))}; found {', '.join(data)}."
             )
@@ -40,25 +36,15 @@ class CardFile:
         self.cards: Mapping[str, Any] = data["cards"]
         self.deprecated: Mapping[str, str | None] = data.get("deprecated", {})
         self._sources: Mapping[str, str] = data.get("published_source", {})
-        self._made: dict[str, ModelCard] = {}
-        defaults = (self.default(name) for name in self.architectures)
-        for name in {*defaults, *self.deprecated.values()} - {None}:
+        for name in {*map(self.default, self.architectures), *self.deprecated.values()} - {None}:
             if name not in self.cards and name not in self.architectures:
                 raise ConfigError(
                     f"{name!r} is a default or a successor, but no card has that name."
                 )
 
-    @classmethod
-    def read(cls, path: Path) -> CardFile:
-        return cls(json.loads(path.read_text("utf-8")))
-
     def names(self) -> set[str]:
-        """All that the file has a card for, and the deprecated names."""
+        """All names that the file has, deprecated ones included."""
         return {*self.architectures, *self.cards, *self.deprecated}
-
-    def pretrained(self) -> list[str]:
-        """Names of the cards that have weights."""
-        return [name for name, entry in self.cards.items() if entry.get("weights")]
 
     def every(self) -> list[ModelCard]:
         """All cards, those of the architectures included."""
@@ -72,8 +58,8 @@ class CardFile:
     def architecture(self, name: str) -> ModelCard:
         """The card of an architecture, without weights."""
         entry = {k: v for k, v in self.architectures[name].items() if k != "default"}
-        common = {"name": name, "architecture": name, "family": self.family}
-        return from_data(ModelCard, {**entry, **common})
+        own = {"name": name, "architecture": name, "family": self.family}
+        return from_data(ModelCard, copy.deepcopy(entry) | own)
 
     def card(self, name: str) -> ModelCard:
         """A pretrained card.
@@ -81,24 +67,19 @@ class CardFile:
         Raises:
             ConfigError: it is of no architecture of the file.
         """
-        if name not in self._made:
-            self._made[name] = self._card(name, self.cards[name])
-        return self._made[name]
-
-    def _card(self, name: str, entry: Mapping[str, Any]) -> ModelCard:
+        entry = copy.deepcopy(self.cards[name])
         architecture = entry.get("architecture") or name.partition(".")[0]
         if architecture not in self.architectures:
             raise ConfigError(f"The card {name!r} is of no architecture of its file.")
         base = self.architecture(architecture)
-        published = {
-            test: {"source": self._sources.get(test.partition("@")[0]), **figures}
-            for test, figures in entry.get("published", {}).items()
-        }
         own = {
             "name": name,
             "architecture": architecture,
             "family": self.family,
             "config": {**base.config, **entry.get("config", {})},
-            "published": published,
+            "published": {
+                test: {"source": self._sources.get(test.partition("@")[0]), **figures}
+                for test, figures in entry.get("published", {}).items()
+            },
         }
         return from_data(ModelCard, {"num_params": base.num_params, **entry, **own})

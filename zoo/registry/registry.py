@@ -8,7 +8,6 @@ it is asked for.
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 import json
@@ -73,9 +72,12 @@ def list_models(
         tests.append(lambda c: c.weights and c.weights.bundled)
     if cached:
         tests.append(lambda c: c.weights and _is_here(c.weights))
-    files = {name: file for file in _files() for name in file.pretrained()}
+    files = {n: file for file in _files() for n, card in file.cards.items() if card.get("weights")}
     names = _matching(files, pattern)
-    return [name for name in names if all(test(files[name].card(name)) for test in tests)]
+    if not tests:
+        return names
+    cards = (files[name].card(name) for name in names)
+    return [card.name for card in cards if all(test(card) for test in tests)]
 
 
 def _has(field: str, values: Sequence[str], card: ModelCard) -> bool:
@@ -118,12 +120,8 @@ def info(name: str) -> ModelCard:
         name = current
     if file is None:
         raise _unknown(name)
-    if name not in file.cards:
-        default = file.default(name)
-        if default is None:
-            return file.architecture(name)
-        name = default
-    return copy.deepcopy(file.card(name))
+    card = name if name in file.cards else file.default(name)
+    return file.card(card) if card else file.architecture(name)
 
 
 def _unknown(name: str) -> UnknownNameError:
@@ -220,17 +218,7 @@ def architecture_card(name: str) -> ModelCard:
     architecture = successor.partition(".")[0] if successor else name
     if file is None or architecture not in file.architectures:
         raise UnknownNameError(f"There is no architecture {name!r}.{hint(name)}")
-    return copy.deepcopy(file.architecture(architecture))
-
-
-def architecture_config(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of an architecture, and the fields of the family's config that define it.
-
-    Raises:
-        UnknownNameError: no such architecture; the message has the nearest names.
-    """
-    card = architecture_card(name)
-    return card.family, dict(card.config)
+    return file.architecture(architecture)
 
 
 def hint(name: str) -> str:
@@ -305,7 +293,7 @@ def _index(fact: str) -> dict[str, str]:
 
 @functools.cache
 def _file(name: str) -> CardFile:
-    return CardFile.read(CARDS / f"{name}.json")
+    return CardFile(CARDS / f"{name}.json")
 
 
 def _home(name: str) -> CardFile | None:
@@ -337,7 +325,7 @@ def _others() -> dict[str, CardFile]:
     others: dict[str, CardFile] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            file = CardFile.read(_folder(point.value) / "cards.json")
+            file = CardFile(_folder(point.value) / "cards.json")
             if file.family != point.name or point.name in _index("families") | others:
                 raise ConfigError(
                     f"the file is of the family {file.family!r}; expected {point.name!r}, as the "
