@@ -1,6 +1,7 @@
 """The floors of the design: imports go downward only, and the lower floors stay light."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ FLOORS = {
     "zoo.architectures": 3,
     "zoo.tasks": 4,
     "zoo.model": 4,
+    "zoo.record": 4,
     "zoo.compiling": 4,
     "zoo.configuring": 4,
     "zoo.load_options": 4,
@@ -107,6 +109,21 @@ def test_imports_go_downward(module):
             continue  # the package itself: nothing but lazy names
         assert FLOORS[there] <= FLOORS[here], f"{module} imports {name}, which is above it"
         assert (here, there) not in FORBIDDEN, f"{module} must not know {name}"
+
+
+def package(module: str) -> str:
+    """The package that a module is in, itself if it is one; a file of `zoo` stands for itself."""
+    parent = module.rpartition(".")[0]
+    return module if MODULES[module].name == "__init__.py" or parent == "zoo" else parent
+
+
+@pytest.mark.parametrize("unit", [str, package], ids=["files", "packages"])
+def test_no_circle_of_imports(unit):
+    graph: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        others = {unit(name) for name in imports(path) & set(MODULES)}
+        graph.setdefault(unit(module), set()).update(others - {unit(module)})
+    graphlib.TopologicalSorter(graph).prepare()  # raises with the names of the circle
 
 
 @pytest.mark.parametrize("module", sorted(m for m in MODULES if FLOORS[room(m)] <= 2))

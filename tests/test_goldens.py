@@ -23,9 +23,9 @@ def manifests() -> dict[str, dict[str, list[int]]]:
 
 
 def build(name: str, dtype: str = "float32", **options):
-    family_name, config = registry.architecture_config(name)
-    family = registry.import_family(family_name)
-    config = family.change_config(family.read_config(config, origin=name), options)
+    card = registry.architecture_card(name)
+    family = registry.import_family(card.family)
+    config = family.change_config(family.read_config(card.config, origin=name), options)
 
     def network() -> keras.Model:
         graph = family.build(config)

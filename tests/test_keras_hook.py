@@ -88,7 +88,7 @@ def test_any_order_of_imports(folder, order):
 
 
 def test_every_class_is_found_by_its_name():
-    modules = _keras_hook.registering_modules()
+    modules = _keras_hook._registering_modules()
     for module in pkgutil.walk_packages(zoo.__path__, "zoo."):
         if not module.name.startswith(("zoo.hub", "zoo.cli", "zoo.__main__")):
             importlib.import_module(module.name)
@@ -132,13 +132,14 @@ BUILDERS = {
         "        return 2 * x\n"
         "FAMILY = None\n"
     ),
-    "acme_broken_layers": "raise RuntimeError('out of order')\n",
+    "acme_broken": "class Thrice:\n    pass\nraise RuntimeError('out of order')\n",
+    "acme_other": "FAMILY = None\n",
 }
 
 
 @pytest.fixture
 def families(tmp_path, monkeypatch):
-    """Two installed packages with a family each, of which the second cannot be imported."""
+    """Three installed packages with a family each, of which one cannot be imported."""
     for package, builder in BUILDERS.items():
         cards = {"family": package, "module": f"{package}.builder", "formats": package}
         cards |= {"architectures": {package: {"config": {}, "num_params": 0}}, "cards": {}}
@@ -152,7 +153,7 @@ def families(tmp_path, monkeypatch):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
-    caches: list[functools._lru_cache_wrapper] = [registry._registry, _keras_hook._import_class]
+    caches: list[functools._lru_cache_wrapper] = [registry._others, _keras_hook._import_class]
     monkeypatch.syspath_prepend(tmp_path)
     for cache in caches:
         cache.cache_clear()
@@ -164,12 +165,21 @@ def families(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_layers_of_other_packages_are_found(families):
-    twice = {
-        "module": "acme_layers.builder",
-        "class_name": "Twice",
-        "registered_name": "acme>Twice",
-    }
-    with pytest.warns(UserWarning, match="'acme_broken_layers'.*out of order"):
-        layer = keras.saving.deserialize_keras_object(twice | {"config": {"name": "twice"}})
+def acme(name):
+    """What a file has for a layer of the first package."""
+    names = {"class_name": name, "registered_name": f"acme>{name}", "config": {"name": "layer"}}
+    return {"module": "acme_layers.builder", **names}
+
+
+def test_a_layer_of_another_package_is_found_and_no_other_family_imported(families):
+    layer = keras.saving.deserialize_keras_object(acme("Twice"))
     assert float(layer(keras.ops.ones(()))) == 2
+    assert not {"acme_broken", "acme_other"} & set(sys.modules)
+
+
+def test_a_package_that_cannot_be_imported_is_a_warning(families):
+    with (
+        pytest.warns(UserWarning, match="'acme_broken.builder'.*out of order"),
+        pytest.raises(TypeError, match="Could not locate class 'Thrice'"),
+    ):
+        keras.saving.deserialize_keras_object(acme("Thrice"))

@@ -17,6 +17,7 @@ from zoo.errors import AccessError, ConfigError, InputError, NotFoundError
 from zoo.preprocessing import audio as audio_module
 from zoo.preprocessing.audio import AudioPreprocessor, MixdownWarning, resample
 from zoo.preprocessing.spec import AudioSpec
+from zoo.registry.card import from_data, to_data
 
 SPEC = AudioSpec(sampling_rate=16_000, window=512, context=64)
 WIDTHS = {1: (np.uint8, 128, 2**7), 2: (np.int16, 0, 2**15), 4: (np.int32, 0, 2**31)}
@@ -340,11 +341,11 @@ def test_a_bad_recording_is_no_warning_besides(preprocess):
 
 
 def test_spec_goes_through_json():
-    data = json.loads(json.dumps(SPEC.to_dict()))
-    assert data == {"sampling_rate": 16_000, "window": 512, "context": 64}
-    assert AudioSpec.from_dict(data) == SPEC
-    with pytest.raises(ConfigError, match=r"'windows' is no field of AudioSpec\. Did you mean"):
-        AudioSpec.from_dict({"windows": 512})
+    data = json.loads(json.dumps(to_data(SPEC)))
+    assert data == {"kind": "audio", "context": 64}
+    assert from_data(AudioSpec, {"context": 64}) == SPEC
+    with pytest.raises(ConfigError, match=r"AudioSpec has no field 'windows'.* Did you mean"):
+        from_data(AudioSpec, {"windows": 512})
     assert AudioSpec.kind == "audio"
 
 

@@ -15,7 +15,8 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from zoo.preprocessing import augment
-from zoo.preprocessing.image import ImagePreprocessor, normalize
+from zoo.preprocessing.image import ImagePreprocessor
+from zoo.preprocessing.pixels import normalize
 from zoo.preprocessing.spec import ImageSpec
 from zoo.preprocessing.training import _CROP, TrainPreprocessor
 

@@ -17,6 +17,9 @@ from zoo.registry import labels, registry
 from zoo.registry.card import ModelCard, WeightsFile, from_data, to_data
 from zoo.registry.heads import task_of as text_task
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import build_index
+
 ALL = registry.list_models()
 
 
@@ -143,12 +146,12 @@ def test_a_card_cannot_be_changed_for_others():
     with pytest.raises(FrozenInstanceError):
         card.name = "other"
     card.config["layers"].append(7)
-    registry.architecture_config("resnet18")[1]["layers"].append(7)
+    registry.architecture_card("resnet18").config["layers"].append(7)
     assert registry.info("resnet18").config["layers"] == [2, 2, 2, 2]
-    assert registry.architecture_config("resnet18") == (
-        "resnet",
-        {"block": "basic", "layers": [2, 2, 2, 2]},
-    )
+    assert registry.architecture_card("resnet18").config == {
+        "block": "basic",
+        "layers": [2, 2, 2, 2],
+    }
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_a_deprecated_name_forwards_with_a_warning_at_the_caller():
 
 def test_an_unknown_architecture_gives_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no architecture 'resnet50.a1_in1k'. .*'resnet50"):
-        registry.architecture_config("resnet50.a1_in1k")
+        registry.architecture_card("resnet50.a1_in1k")
 
 
 # ---- listing
@@ -298,23 +301,35 @@ MINI = {
 
 @pytest.fixture
 def fresh():
-    """An empty cache before and after, so that a test sees its own files alone."""
-    registry._registry.cache_clear()
+    """Empty caches before and after, so that a test sees its own files alone."""
+    caches = (registry._index, registry._file, registry._others)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    registry._registry.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.fixture
 def two_files(fresh, tmp_path, monkeypatch):
-    """The family `resnet` in two files; returns the path of the second."""
-    (tmp_path / "resnet.json").write_text((registry.CARDS / "resnet.json").read_text())
-    monkeypatch.setattr(registry, "CARDS", tmp_path)
-    path = tmp_path / "digits.json"
-    path.write_text(json.dumps(MINI))
-    return path
+    """The family `resnet` in two files; gives what writes the second, and the tables of both."""
+    cards, index = tmp_path / "cards", tmp_path / "index"
+    for folder in (cards, index):
+        folder.mkdir()
+    (cards / "resnet.json").write_text((registry.CARDS / "resnet.json").read_text())
+    monkeypatch.setattr(registry, "CARDS", cards)
+    monkeypatch.setattr(registry, "INDEX", index)
+
+    def write(data):
+        (cards / "digits.json").write_text(json.dumps(data))
+        for name, text in build_index.tables(cards).items():
+            (index / name).write_text(text)
+
+    return write
 
 
 def test_a_family_may_have_a_second_file(two_files):
+    two_files(MINI)
     card = registry.info("resnet_mini")
     assert card.labels == tuple("0123456789")
     assert card.weights == WeightsFile(repo="resnet_mini.digits", bundled=True)
@@ -324,6 +339,7 @@ def test_a_family_may_have_a_second_file(two_files):
 
 
 def test_a_removed_name_says_so(two_files):
+    two_files(MINI)
     with pytest.raises(UnknownNameError, match="'resnet_nano' has been removed"):
         registry.info("resnet_nano")
 
@@ -333,17 +349,28 @@ def test_a_removed_name_says_so(two_files):
     [
         (
             {"module": "elsewhere"},
-            "The family 'resnet' is built by 'elsewhere', not",
+            "'resnet' is in 'elsewhere' and in 'zoo.architectures.resnet'",
         ),
-        ({"deprecated": {"resnet50": "resnet_mini"}}, "resnet50 are already in the registry"),
+        ({"deprecated": {"resnet50": "resnet_mini"}}, "'resnet50' is in 'digits' and in 'resnet'"),
         ({"deprecated": {"old": "resnet_max"}}, "'resnet_max' is a default or a successor"),
-        ({"architectures": {}}, "'resnet_mini.digits' is of no architecture"),
+        ({"architectures": {}, "deprecated": {}}, "'resnet_mini.digits' is of no architecture"),
     ],
 )
 def test_a_file_that_contradicts_itself_or_others_is_refused(two_files, change, expected):
-    two_files.write_text(json.dumps(MINI | change))
     with pytest.raises(ConfigError, match=expected):
-        registry.list_models()
+        two_files(MINI | change)
+
+
+def test_the_index_is_what_the_script_writes():
+    for name, text in build_index.tables().items():
+        assert (registry.INDEX / name).read_text("utf-8") == text, "run scripts/build_index.py"
+
+
+def test_a_name_of_zoo_reads_one_file(fresh):
+    assert registry.info("resnet50").name == "resnet50.a1_in1k"
+    assert registry.import_family("resnet").name == "resnet"
+    assert registry._file.cache_info().misses == 1
+    assert registry._others.cache_info().misses == 0
 
 
 # ---- families and their modules
@@ -411,7 +438,8 @@ def test_an_installed_package_adds_a_family(tmp_path):
         sys.path.insert(0, {str(site)!r})
         from zoo.registry import registry
         print(registry.list_models("acme*"), registry.list_models(family="acmenet"))
-        print(registry.info("acmenet_s").weights.repo, registry.architecture_config("acmenet_s"))
+        print(registry.info("acmenet_s").weights.repo)
+        print(registry.architecture_card("acmenet_s").config)
         print(registry.info("resnet50").name, "acme_zoo" in sys.modules)
         print(registry.import_family("acmenet"))
     """
@@ -423,7 +451,8 @@ def test_an_installed_package_adds_a_family(tmp_path):
     )
     assert run.stdout.splitlines() == [
         "['acmenet_s.toy'] ['acmenet_s.toy']",
-        "acme/acmenet_s ('acmenet', {'depth': 3})",
+        "acme/acmenet_s",
+        "{'depth': 3}",
         "resnet50.a1_in1k False",
         "acme_zoo is imported",
         "the acme family",
@@ -446,7 +475,7 @@ def test_an_installed_package_adds_a_family(tmp_path):
         (
             "acmenet",
             json.dumps(ACME | {"deprecated": {"resnet50": "acmenet_s"}}),
-            "resnet50 are already in the registry",
+            "the names resnet50 are already there",
         ),
     ],
 )

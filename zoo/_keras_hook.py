@@ -29,32 +29,28 @@ if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
 
 
 @functools.cache
-def registering_modules() -> dict[str, str]:
-    """Name of each class that zoo registers -> its module, read from the sources."""
-    import re
+def _registering_modules() -> dict[str, str]:
+    """Name of each class that zoo registers -> its module: a table that `make cards` writes."""
+    import json
     from pathlib import Path
 
-    root, registered = Path(__file__).parent, re.compile(r"^@register\n(?:@.*\n)*class (\w+)", re.M)
-    return {
-        name: ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
-        for path in root.rglob("*.py")
-        for name in registered.findall(path.read_text("utf-8"))
-    }
+    path = Path(__file__).parent / "registry" / "index" / "classes.json"
+    return json.loads(path.read_text("utf-8"))
 
 
 @functools.cache
 def _import_class(name: str) -> None:
-    """Import what registers a class under a name: a module of zoo, or other packages' families.
+    """Import what registers a class under a name: a module of zoo, or of another package's family.
 
     Args:
         name: as registered, `package>class`.
     """
     package, _, class_name = name.partition(">")
-    if package == "zoo" and class_name in registering_modules():
-        importlib.import_module(registering_modules()[class_name])
+    if package == "zoo" and class_name in _registering_modules():
+        importlib.import_module(_registering_modules()[class_name])
     else:
         registry = importlib.import_module("zoo.registry.registry")
-        registry.import_third_parties()
+        registry.import_third_parties(class_name)
 
 
 # ---------------------------------------------------------------- what Keras asks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,9 +26,9 @@ from zoo.layers.building import (
 from zoo.layers.convolution import adapt_channels
 from zoo.layers.initial import checksums
 from zoo.load_options import LoadOptions
-from zoo.loading import load
-from zoo.model import LoadReport, Model, Record
+from zoo.model import Model
 from zoo.pulling import Fetched
+from zoo.record import LoadReport, Record
 from zoo.registry import registry
 from zoo.registry.card import ModelCard
 from zoo.weights.files import Checkpoint, open_checkpoint
@@ -38,9 +37,6 @@ from zoo.weights.mapping import Resolution, WeightMap
 
 # How many variables a network can have beside a file: for each tensor, and of a head or dropout.
 _SHARE, _BESIDE = 4, 256
-
-
-LOAD_OPTIONS = tuple(inspect.signature(load).parameters)[:-1]
 
 
 def assemble(found: Fetched, wishes: LoadOptions, dtype: str | None) -> Model:
@@ -163,7 +159,7 @@ def _uninitialized(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Model, Any]:
     """The model of a card with a caller's wishes, its weights without values, and its config."""
-    config = stated = configure(card, family, wishes, others=LOAD_OPTIONS)
+    config = stated = configure(card, family, wishes)
     if checkpoint is not None:
         _, dialect = family.formats.of(card.architecture)
         told = dialect.told_by(checkpoint, vars(config))

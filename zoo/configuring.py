@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, OptionError, did_you_mean
 from zoo.load_options import LoadOptions, given
-from zoo.model import Record
 from zoo.preprocessing.spec import ImageSpec
+from zoo.record import Record
 from zoo.registry import labels as label_sets
 from zoo.registry import registry
 from zoo.registry.card import ModelCard, to_data
@@ -19,13 +19,8 @@ from zoo.tasks.table import TASKS, TEXT_TASKS, task_type
 _OF_CLASSES = ("text-classification", "token-classification")
 
 
-def configure(
-    card: ModelCard, family: Architecture, wishes: LoadOptions, *, others: Collection[str] = ()
-) -> Any:
+def configure(card: ModelCard, family: Architecture, wishes: LoadOptions) -> Any:
     """The config of a card's network, as a caller wishes.
-
-    Args:
-        others: names of options that are no fields of a config, for the error.
 
     Raises:
         OptionError: what no model of the card could be.
@@ -41,7 +36,7 @@ def configure(
     other = _task_fields(card, family, config, wishes, classes)
     size = wishes.input_size if hasattr(config, "img_size") else None
     wanted = given(num_classes=classes, in_chans=wishes.in_channels, img_size=size)
-    return family.change_config(config, {**other, **wishes.config, **wanted}, others=others)
+    return family.change_config(config, {**other, **wishes.config, **wanted}, others=wishes.names)
 
 
 def _check(card: ModelCard, family: Architecture, wishes: LoadOptions) -> None:

@@ -10,7 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """What a caller wants other than the card says; None is as the card says."""
+    """What a caller wants other than the card says; None is as the card says.
+
+    Attributes:
+        config: fields of the family's config.
+        names: of all options that the call takes, for errors.
+    """
 
     task: str | None = None
     num_classes: int | None = None
@@ -20,6 +25,7 @@ class LoadOptions:
     features_only: bool = False
     out_indices: tuple[int, ...] | None = None
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
 
 def given(**options: Any) -> dict[str, Any]:

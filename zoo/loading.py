@@ -5,6 +5,7 @@ TensorFlow is imported last, so that a wrong name or a missing network is said a
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import warnings
@@ -99,6 +100,7 @@ def load(
         features_only=flag("features_only", features_only),
         out_indices=_indices(out_indices),
         config=architecture_options | given(drop_rate=drop_rate, drop_path_rate=drop_path_rate),
+        names=tuple(inspect.signature(load).parameters)[:-1],
     )
     found = fetch(name, source, pretrained=flag("pretrained", pretrained), weights=weights)
     _notice_license(found.card)

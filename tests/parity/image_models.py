@@ -58,9 +58,9 @@ def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
     torch.manual_seed(seed)
     reference = make_reference(name, **reduced).double().eval()
     shake(reference)
-    family_name, config = registry.architecture_config(name)
-    family = registry.import_family(family_name)
-    config = family.change_config(family.read_config(config, origin=name), reduced)
+    card = registry.architecture_card(name)
+    family = registry.import_family(card.family)
+    config = family.change_config(family.read_config(card.config, origin=name), reduced)
     state = {k: v.numpy().copy() for k, v in reference.state_dict().items()}
     return Pair(name, reference, family, config, state)
 

@@ -63,7 +63,7 @@ def pair(request):
 
 def make_config(name):
     family = zoo.registry.registry.import_family("vit")
-    data = zoo.registry.registry.architecture_config(name)[1]
+    data = zoo.registry.registry.architecture_card(name).config
     return family.read_config(data, origin=name)
 
 

@@ -154,11 +154,11 @@ def build(config: ViTConfig, input_size: tuple[int | None, int | None] = (None, 
 
     def as_map(name: str, tokens: Any) -> Any:
         mapped = TokenMap(
-            embeddings.prefix, with_prefix=config.return_prefix_tokens, name=f"{name}.map"
+            embeddings.learned_tokens, with_prefix=config.return_prefix_tokens, name=f"{name}.map"
         )
         return mapped(tokens, patches)
 
-    outputs = _head(config, embeddings.prefix, x)
+    outputs = _head(config, embeddings.learned_tokens, x)
     return Graph(inputs=inputs, outputs=outputs, features=tuple(features), as_map=as_map)
 
 

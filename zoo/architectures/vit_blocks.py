@@ -37,6 +37,7 @@ from zoo.layers.drop import DropPath, LayerScale
 from zoo.layers.linear import Dense
 from zoo.layers.mlp import mlp_type
 from zoo.layers.normalization import norm_type
+from zoo.layers.offers import Attends
 from zoo.typed import Rate, Size
 
 
@@ -167,6 +168,10 @@ class ViTBlock(Block):
     def __init__(self, options: dict, index: int, drop_path: float, **kwargs: Any) -> None:
         super().__init__(options, index, drop_path, **kwargs)
         self.steps = choose("block_fn", self.config.block_fn, BRANCHES)(self)
+        layers = [layer for branches in self.steps for branch in branches for layer in branch]
+        attention = [layer for layer in layers if isinstance(layer, Attends)]
+        self.attention_maps = sum(layer.attention_maps for layer in attention)
+        self.signed_attention = any(layer.signed_attention for layer in attention)
 
     def build(self, input_shape: Shape) -> None:
         for branches in self.steps:
@@ -211,6 +216,8 @@ BRANCHES = {"block": _pre_norm, "res_post": _post_norm, "parallel_things": _side
 @register
 class ParallelScalingBlock(Block):
     """Attention and MLP of one and the same projection (Dehghani et al., arXiv:2302.05442)."""
+
+    attention_maps, signed_attention = 1, False
 
     def build(self, input_shape: Shape) -> None:
         config, width = self.config, input_shape[-1]
@@ -268,7 +275,7 @@ class ParallelScalingBlock(Block):
 
 
 @register
-class DiffParallelScalingBlock(ParallelScalingBlock, Differential):
+class DiffParallelScalingBlock(Differential, ParallelScalingBlock):
     """The parallel block with differential attention, and one way out of both halves."""
 
     def _build_heads(self, width: int) -> int:

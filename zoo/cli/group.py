@@ -8,11 +8,11 @@ import pkgutil
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import click
 
-from zoo.cli import verbs
 from zoo.errors import IntegrityError, LockError, ZooError, did_you_mean
 
 FAILED = 1
@@ -55,12 +55,13 @@ class Application(Verbs):
         self.params.append(_debug_option())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(module.name for module in pkgutil.iter_modules(verbs.__path__))
+        folder = Path(__file__).parent / "verbs"
+        return sorted(module.name for module in pkgutil.iter_modules([str(folder)]))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in self.list_commands(ctx):
             return None
-        return importlib.import_module(f"{verbs.__name__}.{name}").command
+        return importlib.import_module(f"zoo.cli.verbs.{name}").command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,10 +1,6 @@
-"""The shared layers: every architecture is built of these. Keras is imported here.
+"""The shared layers: every architecture is built of these.
 
 Maps are channels last, `[n, h, w, c]`, sequences `[n, t, d]`. Every layer defines `build`,
 `compute_output_shape` and `get_config`, passes its dtype policy on to its children, and is exact in
 float64.
 """
-
-# Before any module of this package: whoever imports Keras first sets off the import of zoo.model,
-# which needs them whole.
-import keras  # noqa: F401

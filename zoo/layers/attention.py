@@ -109,6 +109,7 @@ class _SelfAttention(Layer):
         *("heads", "qkv_bias", "proj_bias", "qk_norm", "scale_norm", "norm_layer", "norm_eps"),
         *("attn_drop", "proj_drop"),
     )
+    attention_maps, signed_attention = 1, False
 
     def __init__(
         self,
@@ -243,6 +244,8 @@ class Differential(Layer):
     Ye et al., Differential Transformer, arXiv:2410.05258, equations 1 to 3.
     """
 
+    attention_maps, signed_attention = 2, True
+
     def build_difference(self, size: int, depth: int) -> None:
         """The weights.
 
@@ -272,7 +275,7 @@ class Differential(Layer):
 
 
 @register
-class DifferentialAttention(_SelfAttention, Differential):
+class DifferentialAttention(Differential, _SelfAttention):
     """Differential self-attention, `[n, t, c] -> [n, t, c]`.
 
     Args:

@@ -127,6 +127,7 @@ class GlobalPool2D(Layer):
     """
 
     pool: str = "avg"
+    pools_map = True
 
     def setup(self) -> None:
         self._call = choose("global_pool", self.pool, _GLOBAL)

@@ -119,8 +119,8 @@ class TokenEmbeddings(Layer):
         self.resample = check_method(self.resample)
 
     @property
-    def prefix(self) -> int:
-        """Number of learned tokens."""
+    def learned_tokens(self) -> int:
+        """Number of tokens before those of the patches."""
         return int(self.class_token) + int(self.dist_token) + self.reg_tokens
 
     @property
@@ -157,11 +157,12 @@ class TokenEmbeddings(Layer):
             table = ops.cast(self.pos_embed, self.compute_dtype)
             x = x + self._fitted(table[:, self.slots :], grid)
             if prefix is not None:
-                without = self.prefix - self.slots  # tokens at the end that have no position
+                without = self.learned_tokens - self.slots  # at the end, with no position
                 prefix = prefix + ops.pad(table[:, : self.slots], ((0, 0), (0, without), (0, 0)))
         if prefix is None:
             return x
-        return ops.concatenate([ops.broadcast_to(prefix, (n, self.prefix, width)), x], axis=1)
+        prefix = ops.broadcast_to(prefix, (n, self.learned_tokens, width))
+        return ops.concatenate([prefix, x], axis=1)
 
     def _fitted(self, table: Any, grid: list[Any]) -> Any:
         """The grid's positions for a map of `grid` patches."""
@@ -172,7 +173,7 @@ class TokenEmbeddings(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         n, rows, columns, width = input_shape
-        patches = None if rows is None or columns is None else rows * columns + self.prefix
+        patches = None if rows is None or columns is None else rows * columns + self.learned_tokens
         return (n, patches, width)
 
 
@@ -217,6 +218,14 @@ _POOLS = {
 }
 
 
+# Which tokens at the places `[t]` these are made of, a maximum counted as a mean; likewise.
+_READ = {
+    "token": lambda places, prefix, first: [places < 1],
+    "cat_token_avg": lambda places, prefix, first: [places < 1, places >= prefix],
+    "token_pair": lambda places, prefix, first: [places < 2],
+}
+
+
 @register
 class TokenPool(Layer):
     """One vector of a sequence: `[n, t, d] -> [n, d]`.
@@ -240,7 +249,18 @@ class TokenPool(Layer):
         self._call = choose("global_pool", self.pool, _POOLS)
 
     def call(self, inputs):
-        return self._call(inputs, self.prefix, 0 if self.include_prefix else self.prefix)
+        return self._call(inputs, self.prefix, self.first)
+
+    @property
+    def first(self) -> int:
+        """The first token that means and maxima take in."""
+        return 0 if self.include_prefix else self.prefix
+
+    def token_shares(self, maps: list[Any], count: int) -> Any:
+        """See `zoo.layers.offers`."""
+        read = _READ.get(self.pool, lambda places, prefix, first: [places >= first])
+        parts = [ops.cast(p, "float32") for p in read(ops.arange(count), self.prefix, self.first)]
+        return sum(part / ops.sum(part) for part in parts)[None] / len(parts)
 
     def compute_output_shape(self, input_shape: Shape) -> Any:
         n, _, width = input_shape
@@ -267,6 +287,7 @@ class AttentionPool(Layer):
     norm_layer: str = "layernorm"
     norm_eps: float = 1e-6
     prefix: int = 0
+    attention_maps, signed_attention = 1, False
 
     def build(self, input_shape: Shape) -> None:
         width = input_shape[-1]
@@ -296,3 +317,7 @@ class AttentionPool(Layer):
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], input_shape[-1])
+
+    def token_shares(self, maps: list[Any], count: int) -> Any:
+        """See `zoo.layers.offers`."""
+        return ops.pad(maps[0][:, 0], ((0, 0), (self.prefix, 0)))

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from zoo.errors import AccessError, InputError, NotFoundError
+from zoo.errors import InputError
+from zoo.preprocessing.reading import file_errors, item_name
 from zoo.preprocessing.spec import AudioSpec
 from zoo.preprocessing.wav import decode_wav
 
@@ -93,7 +94,7 @@ class AudioPreprocessor:
                 another type or shape; nothing in it; NaN or infinity; an impossible rate.
             NotFoundError, AccessError: a path that is not there, or not for this user.
         """
-        return self.read_named(_name(x, 0, 1), _plain(x), sampling_rate=sampling_rate)
+        return self.read_named(*named_recordings([x])[0], sampling_rate=sampling_rate)
 
     def read_named(self, name: str, x: Any, *, sampling_rate: int | None = None) -> np.ndarray:
         """`read` for an item of `named_recordings`; `name` is what errors call it."""
@@ -131,7 +132,10 @@ class AudioPreprocessor:
 def named_recordings(x: Any) -> list[tuple[str, Any]]:
     """One recording or many, as a list, each with the name that errors give it."""
     items = list(x) if isinstance(x, (list, tuple)) else [x]
-    return [(_name(item, i, len(items)), _plain(item)) for i, item in enumerate(items)]
+    return [
+        (item_name(item, i, len(items), alone="The audio", among="Recording"), _plain(item))
+        for i, item in enumerate(items)
+    ]
 
 
 # Inputs: from what the user passed to bytes or arrays
@@ -150,28 +154,13 @@ def _plain(item: Any) -> Any:
     )
 
 
-def _name(item: Any, index: int, count: int) -> str:
-    name = "The audio" if count == 1 else f"Recording {index} of {count} (counted from 0)"
-    if isinstance(item, (str, os.PathLike)):
-        return f"{name}, {os.fspath(item)!r},"
-    return f"{name}, {len(item):,} bytes," if isinstance(item, bytes) else name
-
-
 def _file(item: Any, name: str) -> bytes:
     if isinstance(item, bytes):
         return item
     if isinstance(item, str) and "://" in item:
         raise InputError(f"{name} is an address. Download it and pass the path of the file.")
-    try:
+    with file_errors(name, "a WAV file"):
         return Path(item).expanduser().read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"{name} is not there. Give the path of a WAV file.") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{name} is a folder. Give the paths of its files.") from error
-    except PermissionError as error:
-        raise AccessError(f"{name} may not be read by this user.") from error
-    except (OSError, ValueError) as error:  # a null byte in a path is a ValueError
-        raise InputError(f"{name} cannot be opened: {error}.") from error
 
 
 def _checked_rate(rate: Any, name: str) -> int:

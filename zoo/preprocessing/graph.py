@@ -26,7 +26,7 @@ import PIL
 import tensorflow as tf
 
 from zoo.errors import InputError
-from zoo.preprocessing.image import normalize
+from zoo.preprocessing.pixels import normalize
 from zoo.preprocessing.spec import Alpha, ImageSpec
 
 _BITS = 22  # of the fixed-point weights

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from zoo.errors import ConfigError, did_you_mean
 from zoo.typed import Channels, fits
@@ -41,23 +41,6 @@ class Spec:
     def noise(self, rng: np.random.Generator) -> np.ndarray:
         """Two random inputs `[2, ...]` as a model takes them, after preprocessing."""
         raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON data, which `from_dict` takes back."""
-        held: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # each kind is one
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in held.items()}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """A spec from plain data. A key that no field has is a `ConfigError`."""
-        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-        for key in data:
-            if key not in names:
-                raise ConfigError(
-                    f"{key!r} is no field of {cls.__name__}.{did_you_mean(key, names)} "
-                    f"Fields: {names}."
-                )
-        return cls(**data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from zoo.preprocessing.graph import (
     with_channels,
 )
 from zoo.preprocessing.host import host_call
-from zoo.preprocessing.image import _bands, _fit
+from zoo.preprocessing.pixels import fit, to_bands
 from zoo.preprocessing.spec import ImageSpec
 
 Picture = Image.Image | np.ndarray
@@ -183,9 +183,9 @@ class TrainPreprocessor:
 
     def _fitted_by_pillow(self, name: str, image: Picture, draws: np.ndarray) -> np.ndarray:
         """As `_fitted`, with the random crop or without."""
-        bands = _bands(image, self.spec, name)
+        bands = to_bands(image, self.spec, name)
         if self.scale is None:
-            pixels = _fit(bands, self.spec, name)
+            pixels = fit(bands, self.spec, name)
             reverse = -1 if self.spec.channel_order == "bgr" else 1
             return np.ascontiguousarray(pixels[..., ::reverse])
         width, height = bands[0].size
@@ -230,7 +230,7 @@ class TrainPreprocessor:
         return mean[::-1] if self.spec.channel_order == "bgr" else mean
 
     def _normalized(self, image: tf.Tensor) -> tf.Tensor:
-        """As `image.normalize`, with divisions that graph optimisers leave as they are.
+        """As `pixels.normalize`, with divisions that graph optimisers leave as they are.
 
         A table of all levels, as in `graph`, would take eight times as long.
         """

@@ -1,72 +1,32 @@
 """The registry: every architecture and pretrained model that zoo knows, read from data files.
 
-`cards/*.json` hold the families' architectures, pretrained cards and deprecated names; other
-packages add families by an entry point (see `_third_party`). Nothing here imports TensorFlow, nor
-any builder before `import_family` is called.
+`cards/*.json` hold the families' architectures, pretrained cards and deprecated names; `index/`
+says which file has a name, so that looking one up reads that file alone. Other packages add
+families by an entry point (see `_others`). Nothing here imports TensorFlow, nor any builder before
+it is asked for.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
-import importlib.metadata
-import importlib.util
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, nearest, suggestion
 from zoo.options import plain
-from zoo.registry.card import ModelCard, WeightsFile, from_data
-from zoo.weights.handle import Source
+from zoo.registry.card import ModelCard, WeightsFile
+from zoo.registry.card_file import CardFile
 
 CARDS = Path(__file__).parent / "cards"
+INDEX = Path(__file__).parent / "index"
 ABSENT = Path(__file__).parent / "absent.json"
 ENTRY_POINTS = "zoo.families"
-
-
-@dataclass(frozen=True)
-class _Registry:
-    """What one data file says, or all of them together.
-
-    Attributes:
-        modules: family -> module whose `FAMILY` builds it.
-        formats: family -> module whose `FORMATS` say how others write it.
-        architectures: architecture -> its card without weights.
-        defaults: architecture -> name of its default card, where it has one.
-        cards: card name -> card.
-        deprecated: old name -> architecture or card; None where nothing replaces it.
-    """
-
-    modules: dict[str, str] = field(default_factory=dict)
-    formats: dict[str, str] = field(default_factory=dict)
-    architectures: dict[str, ModelCard] = field(default_factory=dict)
-    defaults: dict[str, str] = field(default_factory=dict)
-    cards: dict[str, ModelCard] = field(default_factory=dict)
-    deprecated: dict[str, str | None] = field(default_factory=dict)
-
-    def names(self) -> set[str]:
-        """Everything that `info` answers to."""
-        return {*self.architectures, *self.cards, *self.deprecated}
-
-    def add(self, part: _Registry) -> None:
-        """Take in another file: all of it, or none of it if a name is taken."""
-        taken = self.names() & part.names()
-        if taken:
-            raise ConfigError(f"The names {', '.join(sorted(taken))} are already in the registry.")
-        for family, module in part.modules.items():
-            if self.modules.get(family, module) != module:
-                raise ConfigError(
-                    f"The family {family!r} is built by {self.modules[family]!r}, not {module!r}."
-                )
-        for name in ("modules", "formats", "architectures", "defaults", "cards", "deprecated"):
-            getattr(self, name).update(getattr(part, name))
 
 
 def list_models(
@@ -98,26 +58,35 @@ def list_models(
         UnknownNameError: a task, licence or family that no model has; the message has the nearest.
         OptionError: a bound that is not a number.
     """
-    cards = [card for card in _registry().cards.values() if card.weights is not None]
-    for field_name, wanted in (("task", task), ("license", license), ("family", family)):
+    tests: list[Callable[[ModelCard], Any]] = []
+    for field, wanted in (("task", task), ("license", license), ("family", family)):
         if wanted is not None:
-            allowed = _known(field_name, wanted)
-            cards = [card for card in cards if getattr(card, field_name) in allowed]
+            tests.append(functools.partial(_has, field, _known(field, wanted)))
     if min_params is not None or max_params is not None:
         low, high = _bound("min_params", min_params, 0), _bound("max_params", max_params, 1e18)
-        cards = [c for c in cards if c.num_params is not None and low <= c.num_params <= high]
+        tests.append(lambda c: c.num_params is not None and low <= c.num_params <= high)
     if min_top1 is not None:
-        low = _bound("min_top1", min_top1, 0)
-        cards = [c for c in cards if c.published.get("imagenet-1k", {}).get("top1", -1) >= low]
+        least = _bound("min_top1", min_top1, 0)
+        tests.append(lambda c: c.published.get("imagenet-1k", {}).get("top1", -1) >= least)
     if bundled:
-        cards = [card for card in cards if card.weights and card.weights.bundled]
+        tests.append(lambda c: c.weights and c.weights.bundled)
     if cached:
-        cards = [card for card in cards if card.weights and _is_here(card.weights)]
-    return _matching((card.name for card in cards), pattern)
+        tests.append(lambda c: c.weights and _is_here(c.weights))
+    files = {n: file for file in _files() for n, card in file.cards.items() if card.get("weights")}
+    names = _matching(files, pattern)
+    if not tests:
+        return names
+    cards = (files[name].card(name) for name in names)
+    return [card.name for card in cards if all(test(card) for test in tests)]
+
+
+def _has(field: str, values: Sequence[str], card: ModelCard) -> bool:
+    return getattr(card, field) in values
 
 
 def _is_here(weights: WeightsFile) -> bool:
     from zoo.weights.cache import is_cached
+    from zoo.weights.handle import Source
 
     return weights.bundled or is_cached(
         weights.file, repo=weights.repo, url=weights.url, source=Source()
@@ -126,7 +95,7 @@ def _is_here(weights: WeightsFile) -> bool:
 
 def list_architectures(pattern: str | Sequence[str] | None = None) -> list[str]:
     """Names of the architectures, pretrained or not, that match the pattern(s), sorted."""
-    return _matching(_registry().architectures, pattern)
+    return _matching((name for file in _files() for name in file.architectures), pattern)
 
 
 def info(name: str) -> ModelCard:
@@ -140,17 +109,45 @@ def info(name: str) -> ModelCard:
     Raises:
         UnknownNameError: no such architecture, or no such tag; the message has the nearest names.
     """
-    return copy.deepcopy(_find(_forward(name)))
+    file = _home(name)
+    if file is not None and name in file.deprecated:
+        current = file.deprecated[name]
+        if current is None:
+            raise UnknownNameError(f"The model {name!r} has been removed, and nothing replaces it.")
+        # A FutureWarning, because Python hides a DeprecationWarning from users.
+        message = f"The name {name!r} is deprecated; this is {current!r}, use that name."
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        name = current
+    if file is None:
+        raise _unknown(name)
+    card = name if name in file.cards else file.default(name)
+    return file.card(card) if card else file.architecture(name)
+
+
+def _unknown(name: str) -> UnknownNameError:
+    """What to raise for the name of no model."""
+    architecture, _, tag = name.partition(".")
+    file = _home(architecture)
+    if file is None or architecture not in file.architectures:
+        return UnknownNameError(
+            f"There is no model {name!r}.{hint(name)} "
+            "`zoo.list_models()` gives every pretrained model."
+        )
+    tags = [card.partition(".")[2] for card in _matching(file.cards, architecture)]
+    listed = f"its tags are {', '.join(tags)}" if tags else "nothing pretrained is published for it"
+    return UnknownNameError(
+        f"{architecture!r} has no tag {tag!r}; {listed}.{did_you_mean(tag, tags)}"
+    )
 
 
 def is_name(text: str) -> bool:
     """Whether this is the name of a card, an architecture or a deprecated model."""
-    return text in _registry().names()
+    return _home(text) is not None
 
 
 def families() -> list[str]:
     """Names of the families, sorted."""
-    return sorted(_registry().modules)
+    return sorted((_index("families") | _others()).keys())
 
 
 def family_module(family: str) -> str:
@@ -159,12 +156,7 @@ def family_module(family: str) -> str:
     Raises:
         UnknownNameError: no such family.
     """
-    if family not in _registry().modules:
-        raise UnknownNameError(
-            f"There is no family {family!r}; there are {', '.join(families())}."
-            f"{did_you_mean(family, families())}"
-        )
-    return _registry().modules[family]
+    return _index("families").get(family) or _of_others(family).module
 
 
 def formats_module(family: str) -> str:
@@ -173,8 +165,16 @@ def formats_module(family: str) -> str:
     Raises:
         UnknownNameError: no such family.
     """
-    family_module(family)
-    return _registry().formats[family]
+    return _index("formats").get(family) or _of_others(family).formats
+
+
+def _of_others(family: str) -> CardFile:
+    if family not in _others():
+        raise UnknownNameError(
+            f"There is no family {family!r}; there are {', '.join(families())}."
+            f"{did_you_mean(family, families())}"
+        )
+    return _others()[family]
 
 
 def import_family(family: str) -> Any:
@@ -190,23 +190,28 @@ def import_family(family: str) -> Any:
     return module.FAMILY
 
 
-def import_third_parties() -> None:
-    """Import the modules that build other packages' families.
+def import_third_parties(word: str) -> None:
+    """Import the modules that build other packages' families, of those packages that have a word,
+    such as the name of a class, in their sources.
 
     One that cannot be imported is a warning and must not break the rest.
     """
-    for family, module in _registry().modules.items():
-        if module.partition(".")[0] == __name__.partition(".")[0]:
-            continue
+    for family, file in _others().items():
         try:
-            importlib.import_module(module)
+            if _mentions(_folder(file.module.partition(".")[0]), word):
+                importlib.import_module(file.module)
         except Exception as error:  # another package's fault, of whatever kind
             warnings.warn(
-                f"{module!r}, which builds the family {family!r}, cannot be imported: "
+                f"{file.module!r}, which builds the family {family!r}, cannot be imported: "
                 f"{type(error).__name__}: {error}",
                 UserWarning,
                 stacklevel=2,
             )
+
+
+def _mentions(folder: Path, word: str) -> bool:
+    search = re.compile(rf"\b{re.escape(word)}\b").search
+    return any(search(path.read_text("utf-8", "replace")) for path in folder.rglob("*.py"))
 
 
 def architecture_card(name: str) -> ModelCard:
@@ -219,29 +224,19 @@ def architecture_card(name: str) -> ModelCard:
     Raises:
         UnknownNameError: no such architecture; the message has the nearest names.
     """
-    registry = _registry()
-    successor = registry.deprecated.get(name)
-    card = registry.architectures.get(successor.partition(".")[0] if successor else name)
-    if card is None:
+    file = _home(name)
+    successor = file.deprecated.get(name) if file else None
+    architecture = successor.partition(".")[0] if successor else name
+    if file is None or architecture not in file.architectures:
         raise UnknownNameError(f"There is no architecture {name!r}.{hint(name)}")
-    return copy.deepcopy(card)
-
-
-def architecture_config(name: str) -> tuple[str, dict[str, Any]]:
-    """The family of an architecture, and the fields of the family's config that define it.
-
-    Raises:
-        UnknownNameError: no such architecture; the message has the nearest names.
-    """
-    card = architecture_card(name)
-    return card.family, dict(card.config)
+    return file.architecture(architecture)
 
 
 def hint(name: str) -> str:
     """What a name that is none may have meant, with a leading space: a slip, or a model that timm
     has and zoo has not; the empty string where nothing is like it."""
     architecture, dot, _ = name.partition(".")
-    known = {other for other in _registry().names() if dot or "." not in other}
+    known = {other for other in _names(_others().values()) if dot or "." not in other}
     longer = [other for other in known if name.lower() in other.lower()]
     if longer:
         return suggestion(sorted(longer, key=lambda o: (not o.startswith(name), len(o), o))[:3])
@@ -266,38 +261,6 @@ def _absent() -> frozenset[str]:
     return frozenset(json.loads(ABSENT.read_text("utf-8"))["architectures"])
 
 
-def _forward(name: str) -> str:
-    if name not in _registry().deprecated:
-        return name
-    current = _registry().deprecated[name]
-    if current is None:
-        raise UnknownNameError(f"The model {name!r} has been removed, and nothing replaces it.")
-    # A FutureWarning, because Python hides a DeprecationWarning from users.
-    message = f"The name {name!r} is deprecated; this is {current!r}, use that name."
-    warnings.warn(message, FutureWarning, stacklevel=3)
-    return current
-
-
-def _find(name: str) -> ModelCard:
-    registry = _registry()
-    if name in registry.cards:
-        return registry.cards[name]
-    architecture, dot, tag = name.partition(".")
-    if architecture not in registry.architectures:
-        raise UnknownNameError(
-            f"There is no model {name!r}.{hint(name)} "
-            "`zoo.list_models()` gives every pretrained model."
-        )
-    if not dot:
-        default = registry.defaults.get(name)
-        return registry.cards[default] if default else registry.architectures[name]
-    tags = [card.partition(".")[2] for card in _matching(registry.cards, architecture)]
-    listed = f"its tags are {', '.join(tags)}" if tags else "nothing pretrained is published for it"
-    raise UnknownNameError(
-        f"{architecture!r} has no tag {tag!r}; {listed}.{did_you_mean(tag, tags)}"
-    )
-
-
 def _matching(names: Iterable[str], pattern: str | Sequence[str] | None) -> list[str]:
     if pattern is None:
         return sorted(names)
@@ -309,8 +272,7 @@ def _matching(names: Iterable[str], pattern: str | Sequence[str] | None) -> list
 def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
     """The values asked for, each of which some card has."""
     asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    every = (*_registry().cards.values(), *_registry().architectures.values())
-    known = sorted({getattr(card, field_name) for card in every} - {None})
+    known = sorted({getattr(c, field_name) for file in _files() for c in file.every()} - {None})
     for value in asked:
         if value not in known:
             raise UnknownNameError(
@@ -331,31 +293,60 @@ def _bound(option: str, value: Any, otherwise: float) -> float:
     return value
 
 
+# ---------------------------------------------------------------- files
+
+
 @functools.cache
-def _registry() -> _Registry:
-    registry = _Registry()
-    for path in sorted(CARDS.glob("*.json")):
-        registry.add(_parse(json.loads(path.read_text("utf-8"))))
-    _third_party(registry)
-    return registry
+def _index(fact: str) -> dict[str, str]:
+    """A table that `make cards` writes: of `names` to data files, of `families` and their
+    `formats` to modules."""
+    return json.loads((INDEX / f"{fact}.json").read_text("utf-8"))
 
 
-def _third_party(registry: _Registry) -> None:
-    """Add the families of other packages.
+@functools.cache
+def _file(name: str) -> CardFile:
+    return CardFile(CARDS / f"{name}.json")
+
+
+def _home(name: str) -> CardFile | None:
+    """The file that has this name, of a card, an architecture or a deprecated model."""
+    if name in _index("names"):
+        return _file(_index("names")[name])
+    return next((file for file in _others().values() if name in file.names()), None)
+
+
+def _files() -> list[CardFile]:
+    return [*map(_file, sorted({*_index("names").values()})), *_others().values()]
+
+
+def _names(others: Iterable[CardFile]) -> set[str]:
+    """All names that zoo's own files and these others have."""
+    return set(_index("names")).union(*(file.names() for file in others))
+
+
+@functools.cache
+def _others() -> dict[str, CardFile]:
+    """The families of other packages, by name.
 
     Each is an entry point in the group `zoo.families`, whose name is the family and whose value
     the package that holds `cards.json`. The package is not imported: the file is read where the
     package lies. What is wrong with one of them is a warning and must not break the rest.
     """
+    import importlib.metadata  # takes as long as all the rest of a look-up
+
+    others: dict[str, CardFile] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
-            part = _parse(json.loads(_cards_file(point.value).read_text("utf-8")))
-            if set(part.modules) != {point.name} or point.name in registry.modules:
+            file = CardFile(_folder(point.value) / "cards.json")
+            if file.family != point.name or point.name in _index("families") | others:
                 raise ConfigError(
-                    f"the file is of the family {', '.join(part.modules)!r}; expected "
-                    f"{point.name!r}, as the entry point says, and a family that is not there yet."
+                    f"the file is of the family {file.family!r}; expected {point.name!r}, as the "
+                    "entry point says, and a family that is not there yet."
                 )
-            registry.add(part)
+            if taken := file.names() & _names(others.values()):
+                raise ConfigError(f"the names {', '.join(sorted(taken))} are already there.")
+            file.every()  # raises for a card that is none
+            others[point.name] = file
         except Exception as error:  # another package's fault, of whatever kind
             warnings.warn(
                 f"The entry point {point.name!r} = {point.value!r} (group {ENTRY_POINTS}) gives no "
@@ -363,64 +354,16 @@ def _third_party(registry: _Registry) -> None:
                 UserWarning,
                 stacklevel=2,
             )
+    return others
 
 
-def _cards_file(package: str) -> Path:
-    """Where a package's `cards.json` lies, found without importing the package."""
+def _folder(package: str) -> Path:
+    """Where a package lies, found without importing it."""
+    import importlib.util
+
     top, *rest = package.split(".")
     spec = importlib.util.find_spec(top)
     folders = spec.submodule_search_locations if spec else None
     if not folders:
         raise ConfigError(f"there is no package {top!r}")
-    return Path(next(iter(folders)), *rest, "cards.json")
-
-
-def _parse(data: Mapping[str, Any]) -> _Registry:
-    """Check one file's content and make it a registry of one family."""
-    missing = {"family", "module", "formats", "architectures", "cards"} - set(data)
-    if missing:
-        raise ConfigError(f"The file has no {', '.join(sorted(missing))}; found {', '.join(data)}.")
-    family, sources = data["family"], data.get("published_source", {})
-    part = _Registry(
-        modules={family: data["module"]},
-        formats={family: data["formats"]},
-        deprecated=data.get("deprecated", {}),
-    )
-    for name, entry in data["architectures"].items():
-        held = {key: value for key, value in entry.items() if key != "default"}
-        common = {"name": name, "architecture": name, "family": family}
-        part.architectures[name] = from_data(ModelCard, {**held, **common})
-        if entry.get("default"):
-            part.defaults[name] = f"{name}.{entry['default']}"
-    for name, entry in data["cards"].items():
-        part.cards[name] = _parse_card(name, entry, part.architectures, sources)
-    for name in {*part.defaults.values(), *part.deprecated.values()} - {None}:
-        if name not in part.cards and name not in part.architectures:
-            raise ConfigError(f"{name!r} is a default or a successor, but no card has that name.")
-    return part
-
-
-def _parse_card(
-    name: str,
-    entry: Mapping[str, Any],
-    architectures: Mapping[str, ModelCard],
-    sources: Mapping[str, str],
-) -> ModelCard:
-    architecture = architectures.get(entry.get("architecture") or name.partition(".")[0])
-    if architecture is None:
-        raise ConfigError(f"The card {name!r} is of no architecture of its file.")
-    return from_data(
-        ModelCard,
-        {
-            "num_params": architecture.num_params,
-            **entry,
-            "name": name,
-            "architecture": architecture.architecture,
-            "family": architecture.family,
-            "config": {**architecture.config, **entry.get("config", {})},
-            "published": {
-                test: {"source": sources.get(test.partition("@")[0]), **figures}
-                for test, figures in entry.get("published", {}).items()
-            },
-        },
-    )
+    return Path(next(iter(folders)), *rest)

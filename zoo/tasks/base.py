@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import keras
 import numpy as np
@@ -14,11 +14,37 @@ from tqdm import tqdm
 
 from zoo.errors import TaskError
 from zoo.options import count
-
-if TYPE_CHECKING:
-    from zoo.model import Model
+from zoo.record import Record
 
 AHEAD = 2  # batches that are prepared while the model runs another
+
+
+class TaskModel(Protocol):
+    """What a task asks of its model: what a functional Keras model has, and what it carries."""
+
+    name: str
+    inputs: Any
+    outputs: Any
+    input: Any
+    output: Any
+    output_shape: Any
+    layers: Any
+    weights: Any
+
+    @property
+    def record(self) -> Record: ...
+
+    @property
+    def labels(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def preprocess(self) -> Any: ...
+
+    @property
+    def feature_info(self) -> Any: ...
+
+    @property
+    def embedding_tensor(self) -> Any: ...
 
 
 class Task:
@@ -30,7 +56,7 @@ class Task:
     headed: ClassVar[str | None] = None  # and with one
     example: ClassVar[str] = "model(x)"  # a call, for the pages of models
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: TaskModel) -> None:
         self.model = model
 
     def __repr__(self) -> str:

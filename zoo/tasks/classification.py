@@ -49,6 +49,11 @@ class HostTask(Task):
         for x in self.batches(self.items(inputs), batch_size, verb, preprocess):
             yield np.asarray(forward(x))
 
+    @property
+    def problem(self) -> str | None:
+        """What the classes are; None where the model has none."""
+        return None
+
     def known_labels(self) -> tuple[str, ...]:
         """The names of the classes.
 

@@ -7,9 +7,9 @@ and are enlarged to the model's input.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import keras
@@ -18,11 +18,11 @@ from PIL import Image
 
 from zoo.errors import OptionError, TaskError, did_you_mean
 from zoo.layers.attention import recording
-from zoo.layers.pooling import GlobalPool2D
-from zoo.layers.tokens import AttentionPool, PatchEmbed, TokenEmbeddings, TokenPool
+from zoo.layers.offers import Attends, CutsPatches, LearnsTokens, PoolsMap, PoolsTokens
 from zoo.options import plain
 from zoo.preprocessing.spec import ImageSpec
 from zoo.registry.heads import MULTI_LABEL, SINGLE_LABEL
+from zoo.tasks.base import TaskModel
 from zoo.tasks.classification import HostTask
 from zoo.tasks.graphs import graph_function, remembered
 
@@ -88,7 +88,7 @@ class Explaining(HostTask):
             InputError: an input that is no image.
         """
         model, preprocess = self.model, self.preprocess
-        if (tokens := _tokens(model)) is None:
+        if (tokens := _last(model, LearnsTokens)) is None:
             raise TaskError(
                 f"{model.name!r} has no attention, so there are no maps of it. "
                 f"explain() shows where a convolutional network looks, by {GRAD_CAM}."
@@ -100,7 +100,7 @@ class Explaining(HostTask):
             passes = [[np.asarray(m) for m in run(preprocess([]))]]
         return AttentionMaps(
             maps=tuple(np.concatenate(layer) for layer in zip(*passes, strict=True)),
-            prefix=tokens.prefix,
+            prefix=tokens.learned_tokens,
             grid=_grid(model, preprocess.spec),
         )
 
@@ -140,7 +140,8 @@ class Explaining(HostTask):
         model, preprocess = self.model, self.preprocess
         method = _method(model, method)
         index = self._target(method, target)
-        run = remembered(model, method, lambda: _EXPLAINERS[method](model, preprocess.spec))
+        explainer, problem = _EXPLAINERS[method], self.problem
+        run = remembered(model, method, lambda: explainer(model, preprocess.spec, problem))
         found: list[Explanation] = []
         for batch in self.batches(self.items(images), batch_size, "explain"):
             found.extend(self._explanations(method, run(preprocess(batch), index)))
@@ -155,7 +156,7 @@ class Explaining(HostTask):
                     f"target={target!r} was given, and {method} is the same for every class. Leave "
                     "it out."
                 )
-            if not _has_classes(self.model):
+            if self.problem is None:
                 raise OptionError(
                     f"target={target!r} was given, and {self.model.name!r} has no classes. Leave "
                     "it out."
@@ -240,7 +241,7 @@ def seen_box(spec: ImageSpec, width: int, height: int) -> tuple[float, float, fl
 # ---------------------------------------------------------------- what suits a network
 
 
-def _method(model: Any, method: str | None) -> str:
+def _method(model: TaskModel, method: str | None) -> str:
     """The method that suits a network.
 
     Raises:
@@ -263,15 +264,15 @@ def _method(model: Any, method: str | None) -> str:
     return suited
 
 
-def _suited(model: Any) -> str:
-    if _global_pool(model) is not None:
+def _suited(model: TaskModel) -> str:
+    if _last(model, PoolsMap) is not None:
         return GRAD_CAM
-    if _tokens(model) is None:
+    if _last(model, LearnsTokens) is None:
         raise TaskError(
             f"{model.name!r} has neither a pooled map of features, as {GRAD_CAM} needs, nor "
             f"patches with attention, as {ROLLOUT} does."
         )
-    if any(weight.name == "lambda_q1" for weight in model.weights):
+    if any(layer.signed_attention for layer in _attending(model)):
         raise TaskError(
             f"{model.name!r} has differential attention, whose weights may be negative: "
             f"{ROLLOUT} is not defined for them. attention_maps() gives both maps of each block."
@@ -279,38 +280,26 @@ def _suited(model: Any) -> str:
     return ROLLOUT
 
 
-def _last(model: Any, *kinds: type) -> Any:
-    """The last layer of these types, not counting those inside of blocks; None: there is none."""
-    return next((layer for layer in reversed(model.layers) if isinstance(layer, kinds)), None)
+def _last(model: TaskModel, offer: type) -> Any:
+    """The last layer that offers this, not counting those inside of blocks; None: there is none."""
+    return next((layer for layer in reversed(model.layers) if isinstance(layer, offer)), None)
 
 
-def _global_pool(model: Any) -> GlobalPool2D | None:
-    return _last(model, GlobalPool2D)
+def _attending(model: TaskModel) -> list[Any]:
+    """The layers with attention inside, in the order they run."""
+    return [layer for layer in model.layers if isinstance(layer, Attends)]
 
 
-def _tokens(model: Any) -> TokenEmbeddings | None:
-    return _last(model, TokenEmbeddings)
-
-
-def _has_classes(model: Any) -> bool:
-    return model.task.name == "image-classification"
-
-
-def _problem(model: Any) -> str | None:
-    """What the classes of a model are; None where it has none."""
-    return model.task.problem if _has_classes(model) else None
-
-
-def _grid(model: Any, spec: ImageSpec) -> tuple[int, int]:
+def _grid(model: TaskModel, spec: ImageSpec) -> tuple[int, int]:
     """Rows and columns of the patches."""
-    patches: PatchEmbed = _last(model, PatchEmbed)
+    patches = _last(model, CutsPatches)
     _, rows, columns, _ = patches.compute_output_shape((None, *spec.input_size, spec.channels))
     return rows, columns
 
 
-def _covered(model: Any, spec: ImageSpec) -> tuple[int, int]:
+def _covered(model: TaskModel, spec: ImageSpec) -> tuple[int, int]:
     """Height and width of all patches: less than the input's where they leave a rest out."""
-    patch = _last(model, PatchEmbed).patch
+    patch = _last(model, CutsPatches).patch
     rows, columns = _grid(model, spec)
     return rows * patch, columns * patch
 
@@ -318,12 +307,12 @@ def _covered(model: Any, spec: ImageSpec) -> tuple[int, int]:
 # ---------------------------------------------------------------- compiled passes
 
 
-def _part(model: Any, *extra: Any) -> keras.Model:
+def _part(model: TaskModel, *extra: Any) -> keras.Model:
     """The model's graph, with more outputs before its own."""
     return keras.Model(model.inputs, [*extra, *model.outputs])
 
 
-def _recorder(model: Any) -> Any:
+def _recorder(model: TaskModel) -> Any:
     """Images to the weights of all attention layers, float32."""
     import tensorflow as tf
 
@@ -350,20 +339,22 @@ def _classified(problem: str, outputs: Any, target: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------- attention rollout
 
 
-def _rollout(model: Any, spec: ImageSpec) -> Any:
+def _rollout(model: TaskModel, spec: ImageSpec, problem: str | None) -> Any:
     """From images and a class, which is not read, to heat `[n, rows, columns]`, classes, scores."""
     import tensorflow as tf
 
-    part, grid, prefix = _part(model), _grid(model, spec), _last(model, TokenEmbeddings).prefix
-    pool, problem = _last(model, TokenPool, AttentionPool), _problem(model)
-    blocks = sum(re.fullmatch(r"blocks\.\d+", layer.name) is not None for layer in model.layers)
+    part, grid = _part(model), _grid(model, spec)
+    pool, prefix = _last(model, PoolsTokens), _last(model, LearnsTokens).learned_tokens
+    layers = _attending(model)
 
     def run(images, target):
         with recording() as maps:
             outputs = part(images, training=False)
-        means = [tf.reduce_mean(tf.cast(weights, tf.float32), 1) for weights in maps]
-        shares, means = _read_out(pool, means)
-        for block in reversed(_grouped(means, blocks)):
+        means = iter([tf.reduce_mean(tf.cast(weights, tf.float32), 1) for weights in maps])
+        own = {layer.name: list(islice(means, layer.attention_maps)) for layer in layers}
+        pooled = own.pop(pool.name, [])
+        shares = pool.token_shares(pooled, tf.shape(maps[0])[-1])
+        for block in reversed(own.values()):
             shares = _back_through(block, shares)
         heat = tf.reshape(shares[:, prefix:], (-1, *grid))
         found = (None, None)
@@ -372,35 +363,6 @@ def _rollout(model: Any, spec: ImageSpec) -> Any:
         return heat, *found
 
     return graph_function(run)
-
-
-def _read_out(pool: TokenPool | AttentionPool, means: list[Any]) -> tuple[Any, list[Any]]:
-    """How much of each token `[n, t]` is in the pooled vector, and the maps of the blocks alone.
-
-    A maximum counts as the mean of its tokens.
-    """
-    import tensorflow as tf
-
-    n, _, t = tf.unstack(tf.shape(means[0]))
-    if isinstance(pool, AttentionPool):
-        *means, last = means
-        return tf.pad(last[:, 0], ((0, 0), (pool.prefix, 0))), means
-    places = tf.range(t)
-    first = 0 if pool.include_prefix else pool.prefix
-    read = {
-        "token": [places < 1],
-        "token_pair": [places < 2],
-        "cat_token_avg": [places < 1, places >= pool.prefix],
-    }.get(pool.pool, [places >= first])
-    parts = [tf.cast(which, tf.float32) for which in read]
-    shares = sum(part / tf.reduce_sum(part) for part in parts) / len(parts)
-    return tf.broadcast_to(shares, (n, t)), means
-
-
-def _grouped(maps: list[Any], blocks: int) -> list[list[Any]]:
-    """The maps of each block: several where attention layers stand side by side."""
-    count = len(maps) // blocks
-    return [maps[start : start + count] for start in range(0, len(maps), count)]
 
 
 def _back_through(maps: list[Any], shares: Any) -> Any:
@@ -420,11 +382,11 @@ def _back_through(maps: list[Any], shares: Any) -> Any:
 # ---------------------------------------------------------------- Grad-CAM
 
 
-def _grad_cam(model: Any, spec: ImageSpec) -> Any:
+def _grad_cam(model: TaskModel, spec: ImageSpec, problem: str | None) -> Any:
     """From images and a class to heat `[n, rows, columns]`, classes, scores; see `_HIGHEST`."""
     import tensorflow as tf
 
-    part, problem = _part(model, _explained_map(model, spec)), _problem(model)
+    part = _part(model, _explained_map(model, spec))
 
     def run(images, target):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -444,9 +406,9 @@ def _grad_cam(model: Any, spec: ImageSpec) -> Any:
     return graph_function(run)
 
 
-def _explained_map(model: Any, spec: ImageSpec) -> Any:
+def _explained_map(model: TaskModel, spec: ImageSpec) -> Any:
     """The last map before pooling with `LEAST` rows and columns, or the first map if none has."""
-    pool = _last(model, GlobalPool2D)
+    pool = _last(model, PoolsMap)
     before = model.layers[1 : model.layers.index(pool)]
     tensors = [layer.output for layer in before if len(layer.output.shape) == 4]
     sizes = keras.Model(model.inputs, tensors).compute_output_shape(
