@@ -36,17 +36,13 @@ parity-all: $(VENV)/.parity
 bench: $(VENV)/.bench
 	$(BIN)/python scripts/bench.py
 
+# the registry's data files
 cards: $(VENV)/.parity
-	$(BIN)/python scripts/build_cards.py
-	$(BIN)/python scripts/build_text_cards.py
-	$(BIN)/python scripts/build_config_keys.py
+	$(BIN)/python -m scripts.cards
 
+# what `make test` holds against the reference libraries
 goldens: $(VENV)/.parity
-	$(BIN)/python scripts/make_goldens.py
-	$(BIN)/python scripts/make_audio_goldens.py
-	$(BIN)/python scripts/make_sequence_goldens.py
-	$(BIN)/python scripts/make_text_goldens.py
-	$(BIN)/python scripts/make_tokenizer_goldens.py
+	$(BIN)/python scripts/goldens.py
 
 clean:
 	rm -rf $(VENV) $(OLD_CLIENT) build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache

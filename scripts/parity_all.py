@@ -18,29 +18,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
+import tensorflow as tf
 from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "tests" / "parity")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]
+
+from image_models import (  # noqa: E402
+    exact_error,
+    figures,
+    make_pair,
+    passes,
+    resized,
+    size_for,
+)
+from kinds import FAMILIES  # noqa: E402
+from reference import timm, torch  # noqa: E402
+
+from zoo.registry import registry  # noqa: E402
+
 RESULTS = ROOT / ".parity" / "results.json"
 TABLE = ROOT / "docs" / "parity.md"
 COLUMNS = 9  # of the table
-LARGE = 300e6  # parameters; above it, the same blocks at a smaller depth
-SHALLOW: dict[str, dict[str, Any]] = {
-    "resnet": {"layers": (2, 2, 2, 2)},
-    "resnetv2": {"layers": (2, 2, 2, 2)},
-    "vit": {"depth": 2},
-}
+LARGE = 300e6  # parameters; above it, with the options of `sweep` in tests/kinds.toml
 
 
 def compare(name: str, params: int) -> dict[str, Any]:
-    import keras
-    from image_models import exact_error, figures, make_pair, resized, size_for
-
-    from zoo.registry import registry
-
-    family = registry.architecture_card(name).family
-    reduced = SHALLOW[family] if params > LARGE else {}
+    family = FAMILIES[registry.architecture_card(name).family]
+    reduced = family.options("sweep", name) if params > LARGE else {}
     pair = make_pair(name, **reduced)
     size = size_for(pair)
     result = {
@@ -49,7 +55,7 @@ def compare(name: str, params: int) -> dict[str, Any]:
         "reduced": ", ".join(map(str, reduced.values())),
         **figures(pair),
     }
-    if family == "vit":
+    if pair.family.resize is not None:
         patch = pair.config.patch_size
         other = ((size[0] // patch // 2 + 1) * patch, (size[1] // patch // 3 + 1) * patch)
         result |= {"other size": list(other), "other": exact_error(resized(pair, other))}
@@ -57,11 +63,6 @@ def compare(name: str, params: int) -> dict[str, Any]:
     keras.backend.clear_session()
     gc.collect()
     return result
-
-
-def passes(row: dict[str, Any]) -> bool:
-    exact = max(row["float64"], row["maps"], row.get("other", 0.0)) < 1e-9
-    return exact and row["float32"] <= max(1e-5, 2 * row["reference float32"])
 
 
 def earlier() -> dict[str, dict[str, Any]]:
@@ -89,10 +90,6 @@ def from_row(row: list[str]) -> dict[str, Any]:
 
 
 def table(results: dict[str, dict[str, Any]], total: int) -> str:
-    import keras
-    import tensorflow as tf
-    from reference import timm, torch
-
     failed = [name for name, row in results.items() if not passes(row)]
     lines = [
         "# Parity with timm",
@@ -132,11 +129,6 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="glob of architecture names")
     parser.add_argument("--again", action="store_true", help="forget earlier results")
     arguments = parser.parse_args()
-
-    from reference import timm
-
-    from zoo.registry import registry
-
     results = {} if arguments.again else earlier()
     cards = [registry.architecture_card(n) for n in registry.list_architectures()]
     params = {c.name: c.num_params or 0 for c in cards if timm.is_model(c.name)}

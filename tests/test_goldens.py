@@ -13,7 +13,7 @@ import tensorflow as tf
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.registry import registry
 
-FILES = [synthetic.read_golden(name) for name in ("resnet.json", "vit.json")]
+FILES = [json.loads(path.read_text("utf-8")) for path in (synthetic.GOLDENS / "timm").iterdir()]
 GOLDENS = {name: (file, golden) for file in FILES for name, golden in file["outputs"].items()}
 
 

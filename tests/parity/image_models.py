@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
-from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
-from reference import Widened, relative_error, timm, torch
+from reference import Widened, call_of, relative_error, timm, torch
 
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.registry import registry
@@ -29,6 +28,7 @@ class Pair:
     family: Any
     config: Any
     state: dict[str, np.ndarray]
+    reduced: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # options that shrink it
     stated: Any = None  # the config that the weights are of, if it is another
 
     def ours(self, dtype: str) -> keras.Model:
@@ -58,15 +58,17 @@ def make_pair(name: str, seed: int = 0, **reduced: Any) -> Pair:
     torch.manual_seed(seed)
     reference = make_reference(name, **reduced).double().eval()
     shake(reference)
+    family, config = config_of(name)
+    config = family.change_config(config, reduced)
+    state = {k: v.numpy().copy() for k, v in reference.state_dict().items()}
+    return Pair(name, reference, family, config, state, reduced)
+
+
+def config_of(name: str) -> tuple[Any, Any]:
+    """Our family of that name, and its config."""
     card = registry.architecture_card(name)
     family = registry.import_family(card.family)
-    config = family.change_config(family.read_config(card.config, origin=name), reduced)
-    state = {k: v.numpy().copy() for k, v in reference.state_dict().items()}
-    return Pair(name, reference, family, config, state)
-
-
-# What timm's entry points hand to the function that builds a model, not to the model.
-OF_THE_FACTORY = {"feature_cfg", "pretrained_filter_fn", "pretrained_strict"}
+    return family, family.read_config(card.config, origin=name)
 
 
 def make_reference(name: str, **options: Any) -> torch.nn.Module:
@@ -76,20 +78,10 @@ def make_reference(name: str, **options: Any) -> torch.nn.Module:
     """
     if not options or name.endswith("_pruned"):
         return timm.create_model(name, **{"num_classes": 1000, **options})  # some default to none
-    made = handed_over(name)
-    taken = {k: v for k, v in made.kwargs.items() if k not in OF_THE_FACTORY}
+    call = call_of(name)
     about = timm.models.get_pretrained_cfg(name)
-    if about.fixed_input_size:  # then the factory sets it
-        taken.setdefault("img_size", about.input_size[1:])
-    return made.args[0](**taken | options)
-
-
-def handed_over(name: str) -> Any:
-    """The call by which timm's entry point of that name builds its model."""
-    entry = timm.models.model_entrypoint(name)
-    with mock.patch.object(sys.modules[entry.__module__], "build_model_with_cfg") as build:
-        entry()
-    return build.call_args
+    fixed = {"img_size": about.input_size[1:]} if about.fixed_input_size else {}  # by the factory
+    return call.model(**{**fixed, **call.arguments, **options})
 
 
 @torch.no_grad()
@@ -175,9 +167,9 @@ def resized(pair: Pair, size: tuple[int, int]) -> Pair:
 
     `ours` then loads the file's weights, and resamples them itself.
     """
-    kept = {"depth": pair.config.depth, "num_classes": pair.config.num_classes}
-    reference = make_reference(pair.name, img_size=size, **kept).double().eval()
-    fit = handed_over(pair.name).kwargs["pretrained_filter_fn"]
+    options = {"num_classes": pair.config.num_classes} | pair.reduced | {"img_size": size}
+    reference = make_reference(pair.name, **options).double().eval()
+    fit = call_of(pair.name).factory["pretrained_filter_fn"]
     with Widened():
         state = {k: torch.tensor(v) for k, v in pair.state.items()}
         reference.load_state_dict(fit(state, reference))
@@ -205,6 +197,12 @@ def figures(pair: Pair) -> dict[str, float]:
         "float32": relative_error(single, exact[-1]),
         "reference float32": relative_error(theirs, exact[-1]),
     }
+
+
+def passes(errors: Mapping[str, Any]) -> bool:
+    """Whether figures, with those of another size as `other`, are within the bounds."""
+    exact = max(errors["float64"], errors["maps"], errors.get("other", 0.0)) < 1e-9
+    return exact and errors["float32"] <= max(1e-5, 2 * errors["reference float32"])
 
 
 def exact_error(pair: Pair) -> float:

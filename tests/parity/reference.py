@@ -6,6 +6,12 @@ operators that it registers fakes for are defined.
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import sys
+from typing import Any
+from unittest import mock
+
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
@@ -17,7 +23,40 @@ if not hasattr(torch.ops.torchvision, "nms"):
 
 import timm
 
-__all__ = ["Widened", "assert_same_bits", "outputs", "relative_error", "timm", "torch"]
+__all__ = [
+    *("Call", "Widened", "assert_same_bits", "call_of", "outputs", "relative_error", "timm"),
+    "torch",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """How an entry point of timm makes its model.
+
+    Attributes:
+        model: the class.
+        arguments: what it is called with.
+        factory: what is for the function that calls it, such as `pretrained_filter_fn`.
+    """
+
+    model: type
+    arguments: dict[str, Any]
+    factory: dict[str, Any]
+
+
+def call_of(name: str) -> Call:
+    """How timm makes the model of that name."""
+    entry = timm.models.model_entrypoint(name)
+    with mock.patch.object(sys.modules[entry.__module__], "build_model_with_cfg") as build:
+        entry()
+    (model, *_), given = build.call_args
+    own = {*inspect.signature(timm.models.build_model_with_cfg).parameters, "pruned"}
+    factory = {k: v for k, v in given.items() if k in own}
+    arguments = {k: v for k, v in given.items() if k not in own}
+    described = factory.get("model_cfg")
+    if described is not None:
+        arguments = {"cfg": described, **arguments}
+    return Call(model, arguments, factory)
 
 
 class Widened(TorchFunctionMode):

@@ -6,34 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reference import timm, torch
+from image_models import config_of
+from kinds import FAMILIES
+from reference import call_of, timm, torch
 from timm.models import save_for_hf
 
-from zoo.registry import labels, registry
+from zoo.registry import registry
 from zoo.registry.repo_config import card_from_config, config_from_card
 from zoo.registry.timm_config import image_spec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
-import build_cards
+from cards.__main__ import files
+from cards.text import read
+from cards.timm_models import encoder_of
 
-MODULES = list(build_cards.MODULES)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_the_cards_are_what_the_script_writes(module):
-    path = registry.CARDS / f"{module}.json"
-    data = build_cards.module_data(module, build_cards.keep_results(path))
-    assert build_cards.render(data) + "\n" == path.read_text("utf-8")
+MODULES = [module for family in FAMILIES.values() for module in family.timm]
+FILES = {path.name: (path, text) for path, text in files().items()}
 
 
-@pytest.mark.parametrize(("name", "text"), build_cards.label_files().items())
-def test_the_labels_are_what_the_script_writes(name, text):
-    assert build_cards.read(labels.FOLDER / name) == text
-
-
-def test_the_absent_names_are_what_the_script_writes():
-    text = build_cards.render(build_cards.absent_data()) + "\n"
-    assert text == registry.ABSENT.read_text("utf-8")
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_are_what_make_cards_writes(name):
+    path, text = FILES[name]
+    assert text() == read(path)
 
 
 @pytest.mark.parametrize("pattern", ["", "*50*", "resnet50", "*.a1_in1k", "*in1k", "se*x?26*"])
@@ -42,7 +36,9 @@ def test_listing_gives_what_timm_gives(pattern):
     pickled = [n for n in theirs if not timm.get_pretrained_cfg(n).hf_hub_id]
     assert all(n.endswith("_ijepa") and registry.info(n).weights is None for n in pickled)
     theirs = [n for n in theirs if n not in pickled]
-    ours = registry.list_models(pattern or None, family=["resnet", "resnetv2", "vit"])
+    ours = registry.list_models(
+        pattern or None, family=[f.name for f in FAMILIES.values() if f.timm]
+    )
     assert ours == sorted(theirs + [n for n in ours if registry.info(n).weights.bundled])
 
 
@@ -53,17 +49,12 @@ def test_default_tags_are_timms():
         assert registry.info(name).name == expected
 
 
-@pytest.mark.parametrize("family", ["resnet", "resnetv2"])
-def test_our_configs_default_to_what_timms_classes_default_to(family):
-    defaults = build_cards.config_fields(build_cards.MODULES[family], {})
-    config = registry.import_family(family).config()
-    ours = {name: getattr(config, name) for name in defaults}
-    required = {"block", "layers"}  # timm's classes have no default for these
-    assert {name: v for name, v in ours.items() if name not in required} == {
-        name: tuple(v) if isinstance(v, list) else v
-        for name, v in defaults.items()
-        if name not in required
-    }
+@pytest.mark.parametrize("name", ["resnet50", "resnetv2_50"])
+def test_our_configs_default_to_what_timms_classes_default_to(name):
+    family, _ = config_of(name)
+    defaults = encoder_of(family.name).standard(call_of(name).model)
+    ours = {k: v for k, v in vars(family.config()).items() if k in defaults}
+    assert ours == {k: tuple(v) if isinstance(v, list) else v for k, v in defaults.items()}
 
 
 def test_timm_builds_and_loads_from_a_config_that_zoo_wrote(tmp_path):

@@ -272,8 +272,7 @@ def test_kinds_of_networks(base, tmp_path, kind):
     """The network without its head, whatever class the config names."""
     (tmp_path / "network").mkdir()
     (tmp_path / "theirs").mkdir()
-    head = {"gpt2": "LMHeadModel"}.get(kind, "ForMaskedLM")
-    KINDS[kind].make(head).save_pretrained(tmp_path / "network")
+    KINDS[kind].make(KINDS[kind].language).save_pretrained(tmp_path / "network")
     AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "network")
     files = {"sentence_bert_config.json": {"max_seq_length": 30}}
     if kind == "gpt2":  # which would read the parts of a text as tokens

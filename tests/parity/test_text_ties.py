@@ -10,8 +10,6 @@ from text_models import KINDS, batch, run
 import zoo
 from zoo.layers.building import named_weights
 
-HEADS = {kind: {"gpt2": "LMHeadModel"}.get(kind, "ForMaskedLM") for kind in KINDS}
-
 
 def other_values(tensors, ties, part):
     """The file with heads that have values of their own, under names that end with `part`."""
@@ -45,7 +43,7 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "change"), CASES)
 def test_names_of_tied_weights(kind, change, tmp_path):
-    reference = KINDS[kind].make(HEADS[kind])
+    reference = KINDS[kind].make(KINDS[kind].language)
     ties = type(reference)._tied_weights_keys
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     reference.save_pretrained(theirs)

@@ -10,13 +10,12 @@ from text_models import KINDS, THREE, batch, run
 import zoo
 from zoo.registry.config_keys import _ACTIVATIONS
 
-LANGUAGE = {"gpt2": "LMHeadModel"}
 HEADS = {
     "base": lambda kind: "Model",
     "sequence": lambda kind: "ForSequenceClassification",
     "tokens": lambda kind: "ForTokenClassification",
     "answer": lambda kind: "ForQuestionAnswering",
-    "language": lambda kind: LANGUAGE.get(kind, "ForMaskedLM"),
+    "language": lambda kind: KINDS[kind].language,
 }
 OTHERS = [
     ("bert", "ForPreTraining", {}),

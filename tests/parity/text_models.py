@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
+from kinds import FAMILIES
 from reference import Widened, torch
 
 transformers = pytest.importorskip("transformers")
@@ -13,7 +17,7 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 VOCABULARY = 60
-PLAIN = {
+SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -21,55 +25,64 @@ PLAIN = {
     "intermediate_size": 40,
     "max_position_embeddings": 40,
 }
-DISTILLED = {
-    "vocab_size": VOCABULARY,
-    "dim": 24,
-    "n_layers": 2,
-    "n_heads": 4,
-    "hidden_dim": 40,
-    "max_position_embeddings": 40,
-}
-GPT2 = {
-    "vocab_size": VOCABULARY,
-    "n_embd": 24,
-    "n_layer": 2,
-    "n_head": 4,
-    "n_positions": 40,
-    "bos_token_id": 2,
-    "eos_token_id": 2,
-}
 THREE = {"id2label": {0: "O", 1: "B-PER", 2: "I-PER"}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A model type: what its classes' names begin with, and its options."""
+    """A model type, and what its config says beyond `SIZES`."""
 
-    prefix: str
-    options: dict
-    padding: int = 0
+    model_type: str
+    options: Mapping[str, Any]
 
-    def make(self, head: str, **more):
+    @property
+    def config(self) -> type:
+        return transformers.CONFIG_MAPPING[self.model_type]
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the type's classes begin with."""
+        return self.config.__name__.removesuffix("Config")
+
+    @property
+    def language(self) -> str:
+        """The head of its language model."""
+        heads = ("ForMaskedLM", "LMHeadModel")
+        return next(head for head in heads if hasattr(transformers, self.prefix + head))
+
+    @property
+    def padding(self) -> int:
+        return self.config().pad_token_id or 0
+
+    @property
+    def takes_types(self) -> bool:
+        """Whether its networks take the parts of a text."""
+        network = getattr(transformers, f"{self.prefix}Model")
+        return "token_type_ids" in inspect.signature(network.forward).parameters
+
+    def make(self, head: str, **more: Any) -> torch.nn.Module:
         """The reference `<prefix><head>` with shaken weights."""
         torch.manual_seed(0)
-        config = getattr(transformers, f"{self.prefix}Config")(**self.options | more)
+        known = {*keys_of(self.model_type), *self.config.attribute_map}
+        sizes = {key: size for key, size in SIZES.items() if key in known}
+        config = self.config(**sizes | self.options | more)
         config._attn_implementation = "eager"
-        reference = getattr(transformers, f"{self.prefix}{head}")(config).eval()
+        reference = getattr(transformers, self.prefix + head)(config).eval()
         with torch.no_grad():
             for parameter in reference.parameters():
                 parameter.add_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 1 else 0.1))
         return reference
 
 
+def keys_of(model_type: str) -> Collection[str]:
+    return inspect.signature(transformers.CONFIG_MAPPING[model_type]).parameters
+
+
 KINDS = {
-    "bert": Kind("Bert", PLAIN),
-    "roberta": Kind("Roberta", PLAIN, padding=1),
-    "xlm-roberta": Kind("XLMRoberta", PLAIN, padding=1),
-    "camembert": Kind("Camembert", PLAIN, padding=1),
-    "distilbert": Kind("DistilBert", DISTILLED),
-    "mpnet": Kind("MPNet", PLAIN, padding=1),
-    "electra": Kind("Electra", PLAIN | {"embedding_size": 12}),
-    "gpt2": Kind("GPT2", GPT2),
+    model_type: Kind(model_type, options)
+    for family in FAMILIES.values()
+    for model_type, options in family.transformers.items()
+    if "vocab_size" in keys_of(model_type)
 }
 
 
@@ -81,7 +94,7 @@ def batch(kind: str, *, types: int = 2, left: bool = False) -> dict[str, np.ndar
     padded = slice(0, 4) if left else slice(5, 9)
     mask[1, padded], ids[1, padded] = 0, KINDS[kind].padding
     arrays = {"input_ids": ids, "attention_mask": mask}
-    if types > 1 and kind in ("bert", "roberta", "electra", "gpt2"):
+    if types > 1 and KINDS[kind].takes_types:
         arrays["token_type_ids"] = (np.arange(9) > 4).astype(int) + np.zeros((3, 1), int)
     return arrays
 

@@ -1,11 +1,9 @@
-"""Write which keys of a `config.json` transformers reads, for each of its model types that zoo has.
+"""`zoo/registry/transformers_keys.json`: which keys of a `config.json` transformers reads.
 
-    python scripts/build_config_keys.py
-
-`zoo/registry/transformers_keys.json`. A key is read if the type's config class has a field of that
-name, or if the modelling code, the type's own or that of all types, reads it of a config: told from
-its syntax tree, so that `getattr(config, "head_dim", None)` counts as well. What a config class
-takes under another name is an alias. All other keys change nothing.
+It has each of the model types that zoo has. A key is read if the type's config class has a field of
+that name, or if the modelling code, the type's own or that of all types, reads it of a config: told
+from its syntax tree, so that `getattr(config, "head_dim", None)` counts as well. What a config
+class takes under another name is an alias. All other keys change nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +20,8 @@ from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-import torch
 import transformers
+from reference import torch
 from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -46,7 +44,12 @@ _JSON = {int: "int", float: "float", bool: "bool", str: "str", types.NoneType: "
 _JSON |= {list: "list", tuple: "list", dict: "dict"}
 
 
-def keys() -> dict[str, Any]:
+def files() -> dict[Path, Any]:
+    """The text of the file, by a function."""
+    return {DATA: lambda: _render(_keys())}
+
+
+def _keys() -> dict[str, Any]:
     """The content of the file."""
     if f"transformers {transformers.__version__}" != TRANSFORMERS:
         raise SystemExit(f"transformers {transformers.__version__} is not {TRANSFORMERS}")
@@ -160,11 +163,7 @@ def _without(reads: dict[str, list[Any]], known: Collection[str]) -> dict[str, l
     return {k: v for k, v in reads.items() if k not in known and not k.startswith("__")}
 
 
-def main() -> None:
-    DATA.write_text(render(keys()), "utf-8")
-
-
-def render(content: dict[str, Any]) -> str:
+def _render(content: dict[str, Any]) -> str:
     """The text of the file: a line for each key."""
     lines = []
     for model_type, parts in content.items():
@@ -176,7 +175,3 @@ def render(content: dict[str, Any]) -> str:
         ]
         lines.append(f" {json.dumps(model_type)}: {{\n" + ",\n".join(inner) + "}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-if __name__ == "__main__":
-    main()
