@@ -10,8 +10,8 @@ import pytest
 
 import zoo
 from zoo.errors import InputError, OptionError, TaskError
-from zoo.tasks.language import until
-from zoo.tasks.recurrent import empty_states, stateful
+from zoo.tasks.decoding import Decoder
+from zoo.tasks.generation import Until
 from zoo.tasks.sampling import Sampling
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -65,11 +65,8 @@ def test_greedy_text_is_the_most_probable_one(model):
 
 def test_the_stateful_pass_is_the_model(model):
     ids = model.preprocess("Return the number of items in the list.")
-    run, states = stateful(model), empty_states(model, 1)
-    pieces = []
-    for piece in np.split(ids, [1, 2, 20], axis=1):
-        logits, states = run(piece, states)
-        pieces.append(np.asarray(logits))
+    decoder = Decoder(model, 1, every=True)
+    pieces = [decoder.read(piece) for piece in np.split(ids, [1, 2, 20], axis=1)]
     np.testing.assert_allclose(np.concatenate(pieces, 1), model(ids), rtol=1e-3, atol=1e-4)
 
 
@@ -88,7 +85,8 @@ def test_seeds_prompts_and_pieces(model):
 
 def test_texts_that_end_the_generation_may_lie_across_pieces():
     def end(*pieces, stops):
-        return "".join(until(iter(pieces), stops))
+        text = Until(stops)
+        return "".join([text.take(piece) for piece in pieces if not text.ended] + [text.rest()])
 
     assert end("ab", "cd", "ef", stops=("cde",)) == "ab"
     assert end("ab", "cd", "xf", stops=("cde",)) == "abcdxf"

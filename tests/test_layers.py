@@ -287,7 +287,7 @@ def test_queries_of_a_group_read_the_same_keys():
 def test_masked_tokens_change_nothing(dtype):
     layer, x = Attention(4, dtype=dtype), images(TOKENS, "float64")
     mask = np.arange(7) < 5
-    masked = np.asarray(layer(x, attention_mask=mask[None, None, None]), np.float64)
+    masked = np.asarray(layer(x, mask=mask[None]), np.float64)
     short = np.asarray(layer(x[:, :5]), np.float64)
     np.testing.assert_allclose(masked[:, :5], short, atol=1e-12 if dtype == "float64" else 2e-2)
 

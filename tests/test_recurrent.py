@@ -29,6 +29,10 @@ def sequences(dtype="float64"):
     return np.random.default_rng(0).normal(size=(BATCH, STEPS, INPUTS)).astype(dtype)
 
 
+def start(layer, count=BATCH):
+    return {k: tf.zeros(s.shape, s.dtype) for k, s in layer.cache_spec(count, None).items()}
+
+
 def arrays(x):
     return [np.asarray(t) for t in keras.tree.flatten(x)]
 
@@ -44,10 +48,10 @@ def layer(request):
 @pytest.mark.parametrize("way", ["plain", "of Keras"])
 def test_all_ways_give_the_same(layer, way, monkeypatch):
     mask = tf.sequence_mask(LENGTHS, STEPS)
-    compiled = arrays(layer(sequences(), step_mask=mask, return_state=True))
+    compiled = arrays(layer(sequences(), mask=mask, cache=start(layer)))
     monkeypatch.setattr(kernels, "has_loops", lambda: way == "of Keras")
     monkeypatch.setattr(kernels, "has_cudnn", lambda: way == "of Keras")
-    others = arrays(layer(sequences(), step_mask=mask, return_state=True))
+    others = arrays(layer(sequences(), mask=mask, cache=start(layer)))
     for ours, expected in zip(compiled, others, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-14)
 
@@ -55,21 +59,22 @@ def test_all_ways_give_the_same(layer, way, monkeypatch):
 def test_padding_is_not_read_and_gives_zeros(layer):
     x = sequences()
     mask = tf.sequence_mask(LENGTHS, STEPS)
-    y, *state = arrays(layer(x, step_mask=mask, return_state=True))
+    y, *state = arrays(layer(x, mask=mask, cache=start(layer)))
     for row, length in enumerate(LENGTHS):
-        alone, *own = arrays(layer(x[row : row + 1, :length], return_state=True))
+        alone, *own = arrays(layer(x[row : row + 1, :length], cache=start(layer, 1)))
         np.testing.assert_allclose(y[row, :length], alone[0], rtol=1e-12, atol=1e-14)
         assert not y[row, length:].any()
         for part, expected in zip(state, own, strict=True):
-            np.testing.assert_allclose(part[:, row], expected[:, 0], rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(part[row], expected[0], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("cuts", [(1, 2), (kernels.BLOCK,), tuple(range(1, STEPS))])
 def test_piece_by_piece_is_the_same_as_at_once(cuts):
     layer = LSTM(6, 2, dtype="float64")
-    whole, *final = arrays(layer(sequences(), return_state=True))
-    state, pieces = None, []
-    run = tf.function(lambda x, s: layer(x, initial_state=s, return_state=True))
+    layer.build((None, None, INPUTS))
+    whole, *final = arrays(layer(sequences(), cache=start(layer)))
+    state, pieces = start(layer), []
+    run = tf.function(lambda x, s: layer(x, cache=s))
     for piece in np.split(sequences(), cuts, axis=1):
         out, state = run(tf.constant(piece), state)
         pieces.append(np.asarray(out))
@@ -95,7 +100,7 @@ def test_gradients_do_not_depend_on_the_blocks(monkeypatch):
     def gradients():
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(layer(x, step_mask=tf.sequence_mask(LENGTHS, STEPS)) ** 2)
+            loss = tf.reduce_sum(layer(x, mask=tf.sequence_mask(LENGTHS, STEPS)) ** 2)
         return tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
 
     layer.build(x.shape)
@@ -110,10 +115,11 @@ def test_config_dtype_and_shapes(layer):
     again = type(layer).from_config(layer.get_config())
     again.build((None, None, INPUTS))
     assert [(v.name, v.shape) for v in again.weights] == [(v.name, v.shape) for v in layer.weights]
-    y, state = layer(sequences(), return_state=True)
-    shape, states = layer.compute_output_shape((BATCH, STEPS, INPUTS), return_state=True)
+    y, state = layer(sequences(), cache=start(layer))
+    shape = layer.compute_output_shape((BATCH, STEPS, INPUTS))
     assert (tuple(y.shape), y.dtype) == (shape, tf.float64)
-    assert tuple(tuple(s.shape) for s in state) == states
+    spec = layer.cache_spec(BATCH, None)
+    assert {k: s.shape for k, s in state.items()} == {k: s.shape for k, s in spec.items()}
 
 
 def test_building_traces_no_graph_and_needs_no_initialisation(monkeypatch):

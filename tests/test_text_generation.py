@@ -8,6 +8,8 @@ from synthetic_texts import gpt2
 
 import zoo
 from zoo.errors import InputError, OptionError
+from zoo.tasks.generation import Writer
+from zoo.tasks.sampling import GenerationOptions
 
 PROMPTS = ["the cat", "a", "in london, "]
 
@@ -56,9 +58,7 @@ def test_a_stream_gives_the_same_text_in_whole_characters(model):
 
 def test_characters_of_several_tokens_come_whole(model):
     writer_ids = model.preprocess.encode(["naïve 日本 🎉"])[0].ids
-    from zoo.tasks.generation import _Writer
-
-    writer = _Writer(model.preprocess, np.array([], int), ())
+    writer = Writer(model.preprocess, np.array([], int), GenerationOptions())
     pieces = [
         writer.add(token, ends=False, last=k == len(writer_ids) - 1)
         for k, token in enumerate(writer_ids)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
-from zoo.errors import OptionError, ZooError
+from zoo.errors import OptionError, ZooError, did_you_mean
+
+_Options = TypeVar("_Options")
 
 
 def plain(value: Any) -> Any:
@@ -83,3 +86,22 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(found, bool):
         raise OptionError(f"{name} must be True or False; got {value!r}.")
     return found
+
+
+def options_of(kind: type[_Options], given: Mapping[str, Any], what: str) -> _Options:
+    """The options of a call as one value, of a dataclass.
+
+    Args:
+        what: they are options of, for the error.
+
+    Raises:
+        OptionError: one that is not there, named with the nearest, or out of range.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in names:
+            raise OptionError(
+                f"{name!r} is no option of {what}.{did_you_mean(name, names)} "
+                f"Options: {', '.join(names)}."
+            )
+    return kind(**given)

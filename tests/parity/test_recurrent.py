@@ -59,6 +59,15 @@ class Pair:
         outputs = [t.detach().numpy() for t in (y, *final)]
         return outputs, {"x": x.grad.numpy()} | starts | names
 
+    def cache(self, state):
+        """A state of torch, `[chains, n, width]`, or zeros, as ours, which has the batch first."""
+        if state is None:
+            return {
+                k: tf.zeros(s.shape, s.dtype) for k, s in self.ours.cache_spec(BATCH, 0).items()
+            }
+        turned = (tf.transpose(part, (1, 0, 2)) for part in state)
+        return dict(zip(self.ours.states, turned, strict=True))
+
     def run_ours(self, lengths=None, state=None):
         x = tf.constant(self.x)
         start = None if state is None else tuple(map(tf.convert_to_tensor, state))
@@ -66,7 +75,8 @@ class Pair:
         weights = {v.name: v.value for v in self.ours.trainable_variables}
         with tf.GradientTape() as tape:
             tape.watch([x, *(start or ())])
-            y, final = self.ours(x, step_mask=mask, initial_state=start, return_state=True)
+            y, final = self.ours(x, mask=mask, cache=self.cache(start))
+            final = [tf.transpose(final[k], (1, 0, 2)) for k in self.ours.states]
             loss = scalar((y, *final), tf.reduce_sum, tf.constant)
         starts = {f"start {i}": s for i, s in enumerate(start or ())}
         gradients = tape.gradient(loss, {"x": x} | starts | weights)

@@ -31,16 +31,17 @@ def pair(tmp_path_factory):
 
 
 def decoded(model, prompts, mask, count: int, sampling=None) -> np.ndarray:
-    decoder = Decoder(model, prompts, mask, prompts.shape[1] + count, 300)
+    decoder = Decoder(model, len(prompts), prompts.shape[1] + count, most=300)
+    logits = decoder.read(prompts, mask)
     texts = [list(row[kept > 0]) for row, kept in zip(prompts, mask, strict=True)]
     rng, draws = np.random.default_rng(0), []
     for _ in range(count):
-        rows = zip(decoder.logits, texts, strict=True)
+        rows = zip(logits, texts, strict=True)
         tokens = [(sampling or Sampling(temperature=0)).draw(row, rng, text) for row, text in rows]
         draws.append(tokens)
         for text, token in zip(texts, tokens, strict=True):
             text.append(token)
-        decoder.step(tokens)
+        logits = decoder.read(np.array(tokens)[:, None])
     return np.array(draws).T
 
 
@@ -73,10 +74,11 @@ def test_the_cache_changes_nothing(pair):
     places = np.maximum(np.cumsum(mask, 1) - 1, 0)
     arrays = {"input_ids": whole, "attention_mask": mask, "position_ids": places}
     plain = model({name: tf.constant(array, tf.int32) for name, array in arrays.items()}).numpy()
-    decoder = Decoder(model, whole[:, :10], mask[:, :10], 40, 300)
+    decoder = Decoder(model, 2, 40, most=300)
+    logits = decoder.read(whole[:, :10], mask[:, :10])
     for k in range(10, 40):
-        assert relative_error(decoder.logits, plain[:, k - 1]) < 1e-9
-        decoder.step(whole[:, k])
+        assert relative_error(logits, plain[:, k - 1]) < 1e-9
+        logits = decoder.read(whole[:, k : k + 1])
 
 
 @pytest.mark.parametrize(("kind", "head"), [("bert", "LMHeadModel"), ("roberta", "ForCausalLM")])

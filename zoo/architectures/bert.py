@@ -23,6 +23,7 @@ from zoo.formats.bert import FORMATS
 from zoo.layers.activation import Activation, activation
 from zoo.layers.attention import Attention
 from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
+from zoo.layers.decoding import Cache, DecodingLayer
 from zoo.layers.embedding import Bias
 from zoo.layers.linear import Dense
 from zoo.layers.mlp import Mlp
@@ -31,7 +32,6 @@ from zoo.layers.text import (
     FirstToken,
     RelativeBias,
     TextEmbeddings,
-    readable,
     text_inputs,
 )
 from zoo.registry.heads import PROBLEMS, TASKS, task_of
@@ -118,7 +118,7 @@ class BertConfig:
 
 
 @register
-class EncoderBlock(Layer):
+class EncoderBlock(DecodingLayer):
     """Attention, then an MLP, each with a norm of the sum: `[n, t, d] -> [n, t, d]`.
 
     Args:
@@ -162,16 +162,14 @@ class EncoderBlock(Layer):
         build_chain(input_shape, self.attn, self.norm1, self.mlp, self.mlp_drop, self.norm2)
         self.built = True
 
-    def call(self, inputs, attention_mask=None, bias=None, training=None):
-        mask = readable(attention_mask)
-        x = self.norm1(inputs + self.attn(inputs, attention_mask=mask, bias=bias))
-        return self.norm2(x + run_chain(x, self.mlp, self.mlp_drop))
+    def cache_spec(self, n: int | None, length: int | None) -> Cache:
+        return self.attn.cache_spec(n, length)
 
-    def extend(self, inputs: Any, cache: Any, start: Any, mask: Any) -> tuple[Any, Any]:
-        """The same for tokens that follow on others; see `Attention.extend`."""
-        attended, cache = self.attn.extend(inputs, cache, start, mask)
-        x = self.norm1(inputs + attended)
-        return self.norm2(x + self.mlp(x)), cache
+    def call(self, inputs, places=None, mask=None, cache=None, bias=None, training=None):
+        x, cache = self.attn.decode(inputs, places, mask, cache, bias=bias)
+        x = self.norm1(inputs + x)
+        x = self.norm2(x + run_chain(x, self.mlp, self.mlp_drop))
+        return x if cache is None else (x, cache)
 
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
         return input_shape
@@ -194,7 +192,7 @@ def build(config: BertConfig, input_size: Any = None) -> Graph:
     features = []
     for k in range(config.num_layers):
         block = _block(config, k)
-        x = block(x, attention_mask=mask, bias=bias)
+        x = block(x, mask=mask, bias=bias)
         feature = Feature(name=block.name, channels=config.hidden_size, reduction=1)
         features.append((feature, x))
     outputs = HEADS[config.head](config, embeddings, inputs, x)

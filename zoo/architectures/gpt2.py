@@ -22,11 +22,12 @@ from zoo.errors import ConfigError
 from zoo.formats.gpt2 import FORMATS
 from zoo.layers.activation import activation
 from zoo.layers.attention import Attention
-from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
+from zoo.layers.base import Shape, build_chain, choose, register, run_chain
+from zoo.layers.decoding import Cache, DecodingLayer
 from zoo.layers.linear import Dense
 from zoo.layers.mlp import Mlp
 from zoo.layers.normalization import LayerNorm
-from zoo.layers.text import LastToken, TextEmbeddings, readable, text_inputs
+from zoo.layers.text import LastToken, TextEmbeddings, text_inputs
 from zoo.registry.heads import PROBLEMS, TASKS, task_of
 from zoo.typed import Count, Depth, Rate, Size
 
@@ -100,7 +101,7 @@ class GPT2Config:
 
 
 @register
-class DecoderBlock(Layer):
+class DecoderBlock(DecodingLayer):
     """Attention to what came before, then an MLP, each of a norm: `[n, t, d] -> [n, t, d]`.
 
     Args:
@@ -145,15 +146,14 @@ class DecoderBlock(Layer):
         build_chain(input_shape, self.norm1, self.attn, self.norm2, self.mlp, self.mlp_drop)
         self.built = True
 
-    def call(self, inputs, attention_mask=None, training=None):
-        x = inputs + self.attn(self.norm1(inputs), attention_mask=readable(attention_mask))
-        return x + run_chain(x, self.norm2, self.mlp, self.mlp_drop)
+    def cache_spec(self, n: int | None, length: int | None) -> Cache:
+        return self.attn.cache_spec(n, length)
 
-    def extend(self, inputs: Any, cache: Any, start: Any, mask: Any) -> tuple[Any, Any]:
-        """The same for tokens that follow on others; see `Attention.extend`."""
-        attended, cache = self.attn.extend(self.norm1(inputs), cache, start, mask)
-        x = inputs + attended
-        return x + run_chain(x, self.norm2, self.mlp), cache
+    def call(self, inputs, places=None, mask=None, cache=None, training=None):
+        x, cache = self.attn.decode(self.norm1(inputs), places, mask, cache)
+        x = inputs + x
+        x = x + run_chain(x, self.norm2, self.mlp, self.mlp_drop)
+        return x if cache is None else (x, cache)
 
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
         return input_shape
@@ -178,7 +178,7 @@ def build(config: GPT2Config, input_size: Any = None) -> Graph:
     x = embeddings(ids, token_type_ids=types, position_ids=positions)
     features = []
     for k in range(config.num_layers):
-        x = _block(config, k)(x, attention_mask=mask)
+        x = _block(config, k)(x, mask=mask)
         feature = Feature(name=f"blocks.{k}", channels=config.hidden_size, reduction=1)
         features.append((feature, x))
     x = LayerNorm(epsilon=config.norm_eps, name="norm")(x)

@@ -102,7 +102,7 @@ def build(config: LSTMConfig, input_size: Any = (None, None)) -> Graph:
         dropout=config.dropout,
         proj_size=config.proj_size,
         name="rnn",
-    )(x, step_mask=mask)
+    )(x, mask=mask)
     return Graph(inputs=inputs, outputs=HEADS[config.head](config, x, mask, scale))
 
 

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from zoo.layers.base import Layer, Shape, build_chain, register, run_chain
+from zoo.layers.decoding import Cache, DecodingLayer, remember
 from zoo.layers.kernels.attention import attend, attention_probabilities
 from zoo.layers.linear import Dense
 from zoo.layers.normalization import RMSNorm, norm_type
@@ -49,6 +50,11 @@ def heads_last(x: Any) -> Any:
     """`[n, heads, t, d] -> [n, t, heads * d]`."""
     n, heads, t, d = ops.shape(x)
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (n, t, heads * d))
+
+
+def readable(mask: Any) -> Any:
+    """A mask of tokens `[n, t]`, of ones and zeros, as attention takes it: bool `[n, 1, 1, t]`."""
+    return None if mask is None else ops.cast(mask, "bool")[:, None, None, :]
 
 
 def attended(
@@ -162,7 +168,7 @@ class _SelfAttention(Layer):
 
 
 @register
-class Attention(_SelfAttention):
+class Attention(DecodingLayer, _SelfAttention):
     """Multi-head self-attention (Vaswani et al., arXiv:1706.03762), `[n, t, c] -> [n, t, c]`.
 
     Args:
@@ -171,9 +177,11 @@ class Attention(_SelfAttention):
         head_dim: features per head; None is `c / heads`.
         scale: of the logits; None is `head_dim ** -0.5`.
         causal: whether a token sees those before it alone.
+        window: how many tokens it sees then, itself among them (Beltagy et al., arXiv:2004.05150);
+            None is all.
     """
 
-    fields = (*_SelfAttention.fields, "kv_heads", "head_dim", "scale", "causal")
+    fields = (*_SelfAttention.fields, "kv_heads", "head_dim", "scale", "causal", "window")
 
     def __init__(
         self,
@@ -183,11 +191,12 @@ class Attention(_SelfAttention):
         head_dim: int | None = None,
         scale: float | None = None,
         causal: bool = False,
+        window: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(heads, **kwargs)
         self.kv_heads, self.head_dim = kv_heads, head_dim
-        self.scale, self.causal = scale, causal
+        self.scale, self.causal, self.window = scale, causal, window
 
     def build(self, input_shape: Shape) -> None:
         self.groups = self.kv_heads or self.heads
@@ -195,43 +204,52 @@ class Attention(_SelfAttention):
         features = (self.heads + 2 * self.groups) * self.size
         self.build_maps(input_shape, features, self.size, self.heads * self.size)
 
-    def call(self, inputs, attention_mask=None, bias=None, training=None):
-        """See `attend` for the mask and the bias, which broadcast to `[n, heads, t, t]`."""
-        query, key, value = self.queries_keys_values(inputs)
+    def cache_spec(self, n: int | None, length: int | None) -> Cache:
+        """Keys and values, a ring `[n, kv_heads, size, d]` of each; see `zoo.layers.decoding`."""
+        size = length if None in (self.window, length) else min(self.window, length)
+        ring = keras.KerasTensor((n, self.groups, size, self.size), dtype=self.compute_dtype)
+        return {"key": ring, "value": ring}
+
+    def call(self, inputs, places=None, mask=None, cache=None, bias=None, training=None):
+        """As of `zoo.layers.decoding`; see `attend` for the bias, to `[n, heads, t, s]`."""
+        query, key, value = self.queries_keys_values(inputs, places)
+        options = {"mask": readable(mask), "causal": self.causal}
+        if cache is not None or self.window is not None:
+            places = (
+                ops.arange(ops.shape(inputs)[1], dtype="int32")[None] if places is None else places
+            )
+            held = places if mask is None else ops.where(ops.cast(mask, "bool"), places, -1)
+            if cache is not None:
+                new = {"key": key, "value": value}
+                read, held, cache = remember(
+                    cache, new, places, mask, moves=self.window is not None
+                )
+                key, value = read["key"], read["value"]
+            options = {"mask": self._seen(places, held)}
         x = attended(
             query,
             key,
             value,
-            mask=attention_mask,
             bias=bias,
-            causal=self.causal,
             scale=self.scale,
             drop=self.weights_drop,
             training=training,
+            **options,
         )
-        return run_chain(heads_last(x), *self.tail)
+        x = run_chain(heads_last(x), *self.tail)
+        return x if cache is None else (x, cache)
 
-    def extend(self, inputs: Any, cache: Any, start: Any, readable: Any) -> tuple[Any, Any]:
-        """The same for tokens that follow on others, whose keys and values are kept.
+    def _seen(self, places: Any, held: Any) -> Any:
+        """Which tokens at the places `held` `[n, s]` each token sees, bool `[n, 1, t, s]`."""
+        place, other = places[:, None, :, None], held[:, None, None, :]
+        seen = other >= 0
+        if self.causal:
+            seen = ops.logical_and(seen, other <= place)
+        if self.window is not None:
+            seen = ops.logical_and(seen, other > place - self.window)
+        return seen
 
-        Args:
-            inputs: the new tokens `[n, t, c]`.
-            cache: keys and values of all tokens, a pair of `[n, kv_heads, length, d]`.
-            start: the place of the first new token in the cache.
-            readable: which places each new token may read, bool, to `[n, heads, t, length]`.
-
-        Returns:
-            `[n, t, c]`, and the cache with the new keys and values in it.
-        """
-        query, *new = self.queries_keys_values(inputs)
-        cache = tuple(
-            ops.slice_update(old, (0, 0, start, 0), part)
-            for old, part in zip(cache, new, strict=True)
-        )
-        x = attended(query, *cache, mask=readable, scale=self.scale)
-        return run_chain(heads_last(x), *self.tail), cache
-
-    def queries_keys_values(self, inputs: Any) -> tuple[Any, Any, Any]:
+    def queries_keys_values(self, inputs: Any, places: Any = None) -> tuple[Any, Any, Any]:
         """`[n, heads, t, d]`, and twice `[n, kv_heads, t, d]`."""
         heads = heads_first(self.qkv(inputs), self.heads + 2 * self.groups)
         query, key, value = ops.split(heads, (self.heads, self.heads + self.groups), axis=1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -120,6 +120,15 @@ def _named(
     for layer in model.layers:
         walk(layer, f"{layer.name}.")
     return names
+
+
+def run_through(model: keras.Model, inputs: Sequence[Any], call: Callable[..., Any]) -> Any:
+    """The outputs of a model's graph for other tensors than its own, or none, in their order.
+
+    Args:
+        call: calls each layer with what the graph has for it: `call(layer, *args, **kwargs)`.
+    """
+    return model._run_through_graph(inputs, call_fn=call)
 
 
 # ---------------------------------------------------------------- what is frozen

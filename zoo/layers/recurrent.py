@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from zoo.layers.base import Layer, Shape, register
+from zoo.layers.base import Shape, register
+from zoo.layers.decoding import Cache, DecodingLayer
 from zoo.layers.kernels import recurrent as kernels
 
-State = tuple[Any, ...]
 
-
-class Recurrent(Layer):
+class Recurrent(DecodingLayer):
     """What LSTM and GRU share. Takes `[n, t, in]`, gives `[n, t, directions * out]`.
 
     Args:
@@ -39,7 +38,7 @@ class Recurrent(Layer):
         *("weight_dropout", "seed"),
     )
     cell: ClassVar[kernels.Cell]
-    has_memory: ClassVar[bool]
+    states: ClassVar[tuple[str, ...]]  # what the state is made of
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class Recurrent(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if proj_size and not (self.has_memory and proj_size < hidden_size):
+        if proj_size and not ("cell" in self.states and proj_size < hidden_size):
             raise ValueError(
                 f"proj_size={proj_size} is for an LSTM, and smaller than hidden_size={hidden_size}."
             )
@@ -105,70 +104,54 @@ class Recurrent(Layer):
             variable = self.add_weight(name=name + suffix, shape=shape, initializer=start)
             setattr(self, name + suffix, variable)
 
-    def compute_output_shape(self, input_shape: Shape, *_: Any, **options: Any) -> Any:
-        shape = (*input_shape[:-1], self.output_size * len(self.suffixes))
-        if not options.get("return_state"):
-            return shape
+    def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
+        return (*input_shape[:-1], self.output_size * len(self.suffixes))
+
+    def cache_spec(self, n: int | None, length: int | None) -> Cache:
+        """The state `[n, layers * directions, width]`: `hidden`, and `cell` of an LSTM."""
+        widths = {"hidden": self.output_size, "cell": self.hidden_size}
         chains = self.num_layers * len(self.suffixes)
-        states = [(chains, input_shape[0], self.output_size)]
-        if self.has_memory:
-            states.append((chains, input_shape[0], self.hidden_size))
-        return shape, tuple(states)
+        shapes = {name: (n, chains, widths[name]) for name in self.states}
+        return {k: keras.KerasTensor(s, self.compute_dtype) for k, s in shapes.items()}
 
-    def compute_output_spec(self, x: Any, *args: Any, **options: Any) -> Any:
-        options.pop("training", None)
-        shapes = self.compute_output_shape(x.shape, **options)
-        return keras.tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, dtype=self.compute_dtype), shapes
-        )
-
-    def call(
-        self,
-        x,
-        step_mask=None,
-        initial_state=None,
-        return_state: bool = False,
-        training: bool | None = None,
-    ):
-        """Run over a batch of sequences.
+    def call(self, x, places=None, mask=None, cache=None, training: bool | None = None):
+        """Run over a batch of sequences, as of `zoo.layers.decoding`.
 
         Args:
             x: `[n, t, in]`.
-            step_mask: bool `[n, t]`, true for the steps of a sequence, which stand before its
-                padding; None: all. The state does not change in padding, whose outputs are zeros,
-                and the reverse direction starts at the last step, as with PyTorch's packed
-                sequences.
-            initial_state: `(h, c)`, or `(h,)` for a GRU, `[layers * directions, n, out]` and
-                `[layers * directions, n, h]`, in PyTorch's order; None is zeros.
-            return_state: whether to give the final state, too, in the same form.
+            places: not needed.
+            mask: bool `[n, t]`, true for the steps of a sequence, which stand before its padding;
+                None: all. The state does not change in padding, whose outputs are zeros, and the
+                reverse direction starts at the last step, as with PyTorch's packed sequences.
+            cache: the state before, in PyTorch's order of layers and directions; None is zeros.
             training: whether dropout acts.
 
         Returns:
-            `[n, t, directions * out]`, or that and the final state.
+            `[n, t, directions * out]`; with a cache, that and the state after.
         """
         x = ops.convert_to_tensor(x, self.compute_dtype)
         count, steps = ops.shape(x)[0], ops.shape(x)[1]
-        if step_mask is None:
+        if mask is None:
             lengths = ops.broadcast_to(ops.cast(steps, "int32"), (count,))
         else:
-            lengths = ops.sum(ops.cast(step_mask, "int32"), axis=1)
-        states = self._states(initial_state, count)
+            lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+        states = self._states(cache, count)
         x, final = self._run(ops.transpose(x, (1, 0, 2)), lengths, states, bool(training))
         x = ops.transpose(x, (1, 0, 2))
-        if not return_state:
+        if cache is None:
             return x
-        parts = zip(*final, strict=True)
-        return x, tuple(ops.stack(list(p)) for p in parts)[: 2 if self.has_memory else 1]
+        parts = zip(self.states, zip(*final, strict=True), strict=False)  # a GRU's are two of one
+        return x, {name: ops.stack(list(part), axis=1) for name, part in parts}
 
-    def _states(self, initial: State | None, count: Any) -> list[tuple[Any, Any]]:
+    def _states(self, cache: Cache | None, count: Any) -> list[tuple[Any, Any]]:
         """The state of each chain: layers first, then directions."""
         chains = self.num_layers * len(self.suffixes)
-        if initial is None:
+        if cache is None:
             widths = (self.output_size, self.hidden_size)
             zeros = [ops.zeros((count, width), self.compute_dtype) for width in widths]
             return [(zeros[0], zeros[1])] * chains
-        parts = [ops.cast(part, self.compute_dtype) for part in initial]
-        return [(parts[0][k], parts[-1][k]) for k in range(chains)]
+        parts = [ops.cast(cache[name], self.compute_dtype) for name in self.states]
+        return [(parts[0][:, k], parts[-1][:, k]) for k in range(chains)]
 
     def _run(self, x, lengths, states, training: bool):
         """Layers in depth; those of one direction with nothing between them run as one."""
@@ -214,7 +197,7 @@ class LSTM(Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), as `torch.nn.LSTM`."""
 
     cell = kernels.LSTM
-    has_memory = True
+    states = ("hidden", "cell")
 
 
 @register
@@ -225,4 +208,4 @@ class GRU(Recurrent):
     """
 
     cell = kernels.GRU
-    has_memory = False
+    states = ("hidden",)

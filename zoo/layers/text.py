@@ -11,6 +11,7 @@ from keras import ops
 
 from zoo.errors import InputError
 from zoo.layers.base import Layer, Shape, build_chain, choose, register, run_chain
+from zoo.layers.decoding import DecodingLayer
 from zoo.layers.embedding import Embedding
 from zoo.layers.normalization import LayerNorm
 
@@ -26,15 +27,8 @@ def text_inputs(names: tuple[str, ...]) -> dict[str, Any]:
     return inputs
 
 
-def readable(attention_mask: Any) -> Any:
-    """A mask of tokens `[n, t]`, of ones and zeros, as attention takes it: bool `[n, 1, 1, t]`."""
-    if attention_mask is None:
-        return None
-    return ops.cast(attention_mask, "bool")[:, None, None, :]
-
-
 @register
-class TextEmbeddings(Layer):
+class TextEmbeddings(DecodingLayer):
     """Token ids `[n, t]` to vectors `[n, t, size]`; with `reverse`, vectors to logits `[n, t, v]`.
 
     Sums what is learned of the token, of its place and of the part of the text that it is in.
@@ -92,10 +86,13 @@ class TextEmbeddings(Layer):
         build_chain((*input_shape, self.size), *self.tail)
         self.built = True
 
-    def call(self, inputs, token_type_ids=None, position_ids=None, reverse=False):
+    def call(self, inputs, token_type_ids=None, position_ids=None, places=None, reverse=False):
+        """`position_ids` are rows of the table, `places` those of `zoo.layers.decoding`."""
         if reverse:
             return self.word_embeddings(inputs, reverse=True)
         self._check_length(inputs.shape[1])
+        if places is not None:
+            position_ids = places + self.first_place
         if position_ids is None:
             position_ids = self._places(inputs)
         x = self.word_embeddings(inputs)
@@ -133,14 +130,7 @@ class TextEmbeddings(Layer):
     def compute_output_shape(self, input_shape: Shape, *_: Any, **__: Any) -> Shape:
         return (*input_shape, self.size)
 
-    def compute_output_spec(
-        self,
-        inputs: Any,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        reverse: bool = False,
-        training: Any = None,
-    ) -> Any:
+    def compute_output_spec(self, inputs: Any, *_: Any, reverse: bool = False, **__: Any) -> Any:
         shape = inputs.shape
         shape = (*shape[:-1], self.vocab_size) if reverse else (*shape, self.size)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)

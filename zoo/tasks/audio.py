@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from zoo.errors import InputError, OptionError, TaskError, did_you_mean
-from zoo.options import flag, number
+from zoo.errors import InputError, OptionError, TaskError
+from zoo.options import flag, number, options_of
 from zoo.preprocessing.audio import AudioPreprocessor, mono, named_recordings
 from zoo.tasks.base import Task, binary_accuracy, sigmoid
-from zoo.tasks.recurrent import States, empty_states, stateful
+from zoo.tasks.decoding import Decoder
 
 BLOCK = 2048  # windows per pass: what a pass needs does not grow with the recording
 
@@ -74,22 +74,6 @@ class SegmentOptions:
         for name in (*spans, "min_silence_at_max_speech"):
             number(name, getattr(self, name), 0, unit="seconds")
         flag("cut_at_longest_silence", self.cut_at_longest_silence)
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> SegmentOptions:
-        """The options of a call.
-
-        Raises:
-            OptionError: one that is not there, named with the nearest, or out of range.
-        """
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                raise OptionError(
-                    f"{name!r} is no option of speech segments.{did_you_mean(name, names)} "
-                    f"Options: {', '.join(names)}."
-                )
-        return cls(**options)
 
 
 class VoiceActivity(Task):
@@ -161,7 +145,7 @@ class VoiceActivity(Task):
             OptionError: an option that is out of range.
             InputError, NotFoundError, AccessError: as `AudioPreprocessor.read`.
         """
-        chosen = SegmentOptions.of(options)
+        chosen = options_of(SegmentOptions, options, "speech segments")
         found = [
             self._segments(self._probabilities(samples), len(samples), chosen)
             for samples in self._recordings(audio, sampling_rate, "speech_segments")
@@ -176,7 +160,9 @@ class VoiceActivity(Task):
         Raises:
             OptionError: an option that is not there or out of range.
         """
-        return self._segments(probabilities, length, SegmentOptions.of(options))
+        return self._segments(
+            probabilities, length, options_of(SegmentOptions, options, "speech segments")
+        )
 
     def _segments(
         self, probabilities: np.ndarray, length: int, options: SegmentOptions
@@ -199,14 +185,13 @@ class VoiceActivity(Task):
         Raises:
             OptionError: an option that is out of range.
         """
-        return SpeechStream(self, SegmentOptions.of(options))
+        return SpeechStream(self, options_of(SegmentOptions, options, "speech segments"))
 
-    def run_windows(self, windows: np.ndarray, state: States | None) -> tuple[np.ndarray, States]:
-        """Probabilities `[t]` of windows `[t, context + window]` after `state`, and the new one."""
-        batch = windows[None].astype(self.model.inputs[0].dtype, copy=False)
-        state = empty_states(self.model, 1) if state is None else state
-        logits, state = stateful(self.model)(batch, state)
-        return sigmoid(np.asarray(logits)[0]), state
+    def reader(self) -> Callable[[np.ndarray], np.ndarray]:
+        """What gives the probabilities `[t]` of one recording's next windows, from its first on:
+        `[t, context + window]`."""
+        decoder, dtype = Decoder(self.model, 1, every=True), self.model.inputs[0].dtype
+        return lambda windows: sigmoid(decoder.read(windows[None].astype(dtype, copy=False))[0])
 
     def _recordings(self, audio: Any, sampling_rate: int | None, verb: str) -> Iterator[np.ndarray]:
         """The samples of one recording after another, read when it is its turn."""
@@ -214,12 +199,8 @@ class VoiceActivity(Task):
             yield self.preprocess.read_named(name, item, sampling_rate=sampling_rate)
 
     def _probabilities(self, samples: np.ndarray) -> np.ndarray:
-        windows, state = self.preprocess.windows(samples), None
-        parts = []
-        for block in self.batches(windows, BLOCK, "speech"):
-            probabilities, state = self.run_windows(block, state)
-            parts.append(probabilities)
-        return np.concatenate(parts)
+        windows, read = self.preprocess.windows(samples), self.reader()
+        return np.concatenate([read(block) for block in self.batches(windows, BLOCK, "speech")])
 
 
 # ---------------------------------------------------------------- streaming
@@ -243,7 +224,7 @@ class SpeechStream:
     def reset(self) -> None:
         """Forget what came so far."""
         self._segmenter = self._task.segmenter(self._options)
-        self._state: States | None = None
+        self._read = self._task.reader()
         self._waiting = np.zeros(self._spec.context, np.float32)  # context, then new samples
         self._samples = 0
         self._ended = False
@@ -297,8 +278,7 @@ class SpeechStream:
             view = np.lib.stride_tricks.sliding_window_view(
                 self._waiting[start * window : end], context + window
             )
-            probabilities, self._state = self._task.run_windows(view[::window], self._state)
-            parts.append(probabilities)
+            parts.append(self._read(view[::window]))
         self._waiting = self._waiting[count * window :]
         self._segmenter.push(np.concatenate(parts))
         return np.concatenate(parts)

@@ -46,21 +46,24 @@ def wants_jit(model: keras.Model) -> bool:
     return getattr(model, "jit_verbs", False)
 
 
-def graph_function(function: Callable[..., Any], *, jit: bool = False) -> Any:
-    """A graph that serves all shapes, or one for each, which XLA compiles."""
+def graph_function(
+    function: Callable[..., Any], *, jit: bool = False, signature: Any = None
+) -> Any:
+    """A graph that serves all shapes, or one for each, which XLA compiles.
+
+    Args:
+        signature: TensorFlow's specs of the arguments, where the first call's shapes say too much.
+    """
     import tensorflow as tf
 
     # no layer leaves Python's `if` to autograph, which would take half of the time of a first call
-    return tf.function(function, reduce_retracing=not jit, jit_compile=jit, autograph=False)
-
-
-def part(start: Any, end: Any) -> Callable[[Any], Any]:
-    """What a model does in inference between two of its tensors."""
-    start, end = (x[0] if isinstance(x, list | tuple) else x for x in (start, end))
-    if start is end:
-        return lambda x: x
-    between = keras.Model(start, end)
-    return lambda x: between(x, training=False)
+    return tf.function(
+        function,
+        input_signature=signature,
+        reduce_retracing=not jit,
+        jit_compile=jit,
+        autograph=False,
+    )
 
 
 def _forward(model: keras.Model, outputs: Any, jit: bool) -> Any:

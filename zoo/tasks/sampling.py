@@ -1,9 +1,10 @@
-"""The choice of the next token."""
+"""How a text goes on: the choice of the next token, and the options of a call."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,3 +72,40 @@ class Sampling:
         if self.top_k is not None and self.top_k < len(logits):
             kept = np.sort(np.argpartition(-logits, self.top_k - 1)[: self.top_k])
         return kept[np.argsort(-logits[kept], kind="stable")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(Sampling):
+    """How texts go on.
+
+    Attributes:
+        max_new_tokens: tokens to add at most.
+        stop: texts that end the generation, or one of them; they are not part of the result. A
+            model's own token for the end of a text ends it, too.
+        seed: of the draws; the same seed gives the same texts on the same machine. None, a whole
+            number, or one of `seeds`.
+
+    Raises:
+        OptionError: a value out of range.
+    """
+
+    max_new_tokens: int = 40
+    stop: str | Sequence[str] = ()
+    seed: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop
+        object.__setattr__(self, "stop", tuple(filter(None, stops)))
+        object.__setattr__(self, "max_new_tokens", count("max_new_tokens", self.max_new_tokens, 0))
+        if not (self.seed is None or isinstance(self.seed, np.random.SeedSequence)):
+            object.__setattr__(self, "seed", count("seed", self.seed, 0))
+
+
+def seeds(seed: int | None, number: int) -> list[np.random.SeedSequence]:
+    """A seed for each prompt of one call, which `stream` takes.
+
+    Raises:
+        OptionError: no whole number from 0 on.
+    """
+    return np.random.SeedSequence(GenerationOptions(seed=seed).seed).spawn(number)

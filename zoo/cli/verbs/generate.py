@@ -86,7 +86,7 @@ def command(
         pairs = zip(prompts, texts, strict=True)
         print_json([{"prompt": prompt, "text": text} for prompt, text in pairs])
         return
-    from zoo.tasks.language import seeds
+    from zoo.tasks.sampling import seeds
 
     each = seeds(choices.pop("seed"), len(prompts))
     for number, prompt in enumerate(prompts):
