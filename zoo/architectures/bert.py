@@ -128,23 +128,13 @@ class EncoderBlock(DecodingLayer):
         drop, attn_drop: dropout of the branches and of the attention weights.
     """
 
-    fields = ("heads", "hidden", "act", "norm_eps", "causal", "drop", "attn_drop")
-
-    def __init__(
-        self,
-        heads: int,
-        hidden: int,
-        *,
-        act: str = "gelu",
-        norm_eps: float = 1e-12,
-        causal: bool = False,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads, self.hidden, self.act, self.norm_eps = heads, hidden, act, norm_eps
-        self.causal, self.drop, self.attn_drop = causal, drop, attn_drop
+    heads: int
+    hidden: int
+    act: str = "gelu"
+    norm_eps: float = 1e-12
+    causal: bool = False
+    drop: float = 0.0
+    attn_drop: float = 0.0
 
     def build(self, input_shape: Shape) -> None:
         self.attn = self.child(

@@ -111,23 +111,13 @@ class DecoderBlock(DecodingLayer):
         drop, attn_drop: dropout of the branches and of the attention weights.
     """
 
-    fields = ("heads", "hidden", "act", "scale", "norm_eps", "drop", "attn_drop")
-
-    def __init__(
-        self,
-        heads: int,
-        hidden: int,
-        *,
-        act: str = "gelu_tanh",
-        scale: float | None = None,
-        norm_eps: float = 1e-5,
-        drop: float = 0.0,
-        attn_drop: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads, self.hidden, self.act, self.scale = heads, hidden, act, scale
-        self.norm_eps, self.drop, self.attn_drop = norm_eps, drop, attn_drop
+    heads: int
+    hidden: int
+    act: str = "gelu_tanh"
+    scale: float | None = None
+    norm_eps: float = 1e-5
+    drop: float = 0.0
+    attn_drop: float = 0.0
 
     def build(self, input_shape: Shape) -> None:
         self.norm1 = self.child(LayerNorm, epsilon=self.norm_eps, name="norm1")

@@ -33,41 +33,25 @@ class Recurrent(DecodingLayer):
         seed: of both kinds of dropout.
     """
 
-    fields = (
-        *("hidden_size", "num_layers", "bias", "bidirectional", "dropout", "proj_size"),
-        *("weight_dropout", "seed"),
-    )
+    hidden_size: int
+    num_layers: int = 1
+    bias: bool = True
+    bidirectional: bool = False
+    dropout: float = 0.0
+    proj_size: int = 0
+    weight_dropout: float = 0.0
+    seed: int | None = None
     cell: ClassVar[kernels.Cell]
     states: ClassVar[tuple[str, ...]]  # what the state is made of
 
-    def __init__(
-        self,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        bias: bool = True,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        proj_size: int = 0,
-        weight_dropout: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if proj_size and not ("cell" in self.states and proj_size < hidden_size):
+    def setup(self) -> None:
+        if self.proj_size and not ("cell" in self.states and self.proj_size < self.hidden_size):
             raise ValueError(
-                f"proj_size={proj_size} is for an LSTM, and smaller than hidden_size={hidden_size}."
+                f"proj_size={self.proj_size} is for an LSTM, and smaller than "
+                f"hidden_size={self.hidden_size}."
             )
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.bias = bias
-        self.bidirectional = bidirectional
-        self.dropout = dropout
-        self.proj_size = proj_size
-        self.weight_dropout = weight_dropout
-        self.seed = seed
-        if dropout or weight_dropout:
-            self.seed_generator = keras.random.SeedGenerator(seed)
+        if self.dropout or self.weight_dropout:
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     @property
     def output_size(self) -> int:

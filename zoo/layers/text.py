@@ -45,29 +45,17 @@ class TextEmbeddings(DecodingLayer):
         drop: dropout rate of the sum.
     """
 
-    fields = (
-        *("vocab_size", "size", "max_positions", "type_vocab_size", "positions", "padding_idx"),
-        *("norm_eps", "drop"),
-    )
+    vocab_size: int
+    size: int
+    max_positions: int = 512
+    type_vocab_size: int | None = 0
+    positions: str = "absolute"
+    padding_idx: int | None = None
+    norm_eps: float | None = None
+    drop: float = 0.0
 
-    def __init__(
-        self,
-        vocab_size: int,
-        size: int,
-        *,
-        max_positions: int = 512,
-        type_vocab_size: int | None = 0,
-        positions: str = "absolute",
-        padding_idx: int | None = None,
-        norm_eps: float | None = None,
-        drop: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        choose("positions", positions, dict.fromkeys(("absolute", "after_padding")))
-        self.vocab_size, self.size, self.max_positions = vocab_size, size, max_positions
-        self.type_vocab_size, self.positions = type_vocab_size, positions
-        self.padding_idx, self.norm_eps, self.drop = padding_idx, norm_eps, drop
+    def setup(self) -> None:
+        choose("positions", self.positions, dict.fromkeys(("absolute", "after_padding")))
 
     def _table(self, name: str, rows: int) -> Embedding:
         table = self.child(Embedding, rows, self.size, initial_range=_NORMAL, name=name)
@@ -150,11 +138,9 @@ class RelativeBias(Layer):
         max_distance: from which on tokens share one bucket.
     """
 
-    fields = ("buckets", "heads", "max_distance")
-
-    def __init__(self, buckets: int, heads: int, *, max_distance: int = 128, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.buckets, self.heads, self.max_distance = buckets, heads, max_distance
+    buckets: int
+    heads: int
+    max_distance: int = 128
 
     def build(self, input_shape: Shape) -> None:
         self.table = self.add_weight(
@@ -208,11 +194,7 @@ class LastToken(Layer):
         padding_idx: the token that pads, on either side; None: nothing does.
     """
 
-    fields = ("padding_idx",)
-
-    def __init__(self, padding_idx: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.padding_idx = padding_idx
+    padding_idx: int | None = None
 
     def call(self, inputs, input_ids):
         if self.padding_idx is None:
@@ -278,13 +260,12 @@ class TextPool(Layer):
     never counts. Where a `pooling_mask` is given, its tokens alone do; they keep their weights.
     """
 
-    fields = ("modes",)
+    modes: tuple[str, ...]
 
-    def __init__(self, modes: tuple[str, ...], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        for mode in modes:
+    def setup(self) -> None:
+        for mode in self.modes:
             choose("pooling", mode, POOLINGS)
-        self.modes = tuple(modes)
+        self.modes = tuple(self.modes)
 
     def call(self, inputs, attention_mask=None, pooling_mask=None):
         places = ops.arange(1, ops.shape(inputs)[1] + 1, dtype="int32")[None]
@@ -308,11 +289,7 @@ class TextPool(Layer):
 class FirstValues(Layer):
     """The first values of vectors: `[n, d] -> [n, min(size, d)]`."""
 
-    fields = ("size",)
-
-    def __init__(self, size: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size = size
+    size: int
 
     def call(self, inputs):
         return inputs[..., : self.size]
