@@ -21,7 +21,7 @@ from rich.table import Table
 import zoo
 from zoo.cli.models import load  # `zoo.load`, without TensorFlow's remarks
 from zoo.hub import HubServer, Storage, User
-from zoo.pulling import BUNDLED
+from zoo.loading.pulling import BUNDLED
 
 if TYPE_CHECKING:
     from zoo.tasks import Prediction

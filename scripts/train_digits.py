@@ -37,7 +37,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 import zoo
-from zoo.pulling import BUNDLED
+from zoo.loading.pulling import BUNDLED
 from zoo.record import LoadReport
 from zoo.registry.registry import CARDS
 from zoo.weights.disk import sha256_of

@@ -30,8 +30,8 @@ import tensorflow as tf
 from texts import documentation_strings
 
 import zoo
+from zoo.loading.pulling import BUNDLED
 from zoo.preprocessing.spec import SequenceSpec
-from zoo.pulling import BUNDLED
 from zoo.record import LoadReport
 from zoo.registry.registry import CARDS
 from zoo.weights.disk import sha256_of

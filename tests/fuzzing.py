@@ -271,9 +271,9 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def read(folder: Path) -> None:
     """Read the card and the headers of a folder, and what its texts go through."""
+    from zoo.loading.pulling import find, module_files, weight_files
     from zoo.preprocessing import preprocessor
     from zoo.preprocessing.text_spec import TextSpec
-    from zoo.pulling import find, module_files, weight_files
     from zoo.weights.files import open_checkpoint
     from zoo.weights.handle import Source, parse_handle
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import zoo
-from zoo import pulling
 from zoo.errors import IntegrityError
+from zoo.loading import pulling
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))

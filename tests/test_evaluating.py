@@ -17,7 +17,7 @@ import zoo
 from zoo.errors import InputError, NotFoundError, TaskError, ZooError
 from zoo.finetuning.evaluation import Evaluation, evaluate, score
 from zoo.finetuning.examples import Examples, read_examples
-from zoo.pulling import BUNDLED
+from zoo.loading.pulling import BUNDLED
 from zoo.tasks import base
 
 FILES = sorted((BUNDLED / "digits").glob("*.png"))

@@ -16,10 +16,10 @@ from zoo.errors import AccessError, InputError, NotFoundError, OptionError
 from zoo.finetuning import examples as module
 from zoo.finetuning.examples import Examples, read_examples, readable, split
 from zoo.finetuning.sources import image_suffixes
+from zoo.loading.pulling import BUNDLED
 from zoo.preprocessing.image import ImagePreprocessor
 from zoo.preprocessing.sequence import SequencePreprocessor
 from zoo.preprocessing.spec import ImageSpec, SequenceSpec
-from zoo.pulling import BUNDLED
 
 FILES = sorted((BUNDLED / "digits").glob("*.png"))
 DIGITS = [path.name[0] for path in FILES]

@@ -23,7 +23,7 @@ from zoo.errors import (
     PublishError,
 )
 from zoo.publishing import publish
-from zoo.readme import MARK, read_front_matter
+from zoo.saving.readme import MARK, read_front_matter
 from zoo.weights.disk import sha256_of
 
 # of how the hub's client calls its own HTTP library to send a content

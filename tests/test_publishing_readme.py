@@ -7,7 +7,7 @@ import yaml
 
 import zoo
 from zoo.errors import ConfigError, OptionError
-from zoo.readme import MARK, Facts, count_parameters, read_front_matter, readme
+from zoo.saving.readme import MARK, Facts, count_parameters, read_front_matter, readme
 
 COMMIT = "c" * 40
 

@@ -8,8 +8,8 @@ import pytest
 from cli_fixtures import CARD, CONFIG, FILES, REPO, head
 
 from zoo.errors import ConfigError, FileFormatError, HandleError, LockError, NotFoundError
-from zoo.locking import lock
-from zoo.pulling import pull
+from zoo.loading.locking import lock
+from zoo.loading.pulling import pull
 from zoo.weights.lockfile import Lockfile
 
 SIZES = {name: len(content) for name, content in FILES.items()}
@@ -50,7 +50,7 @@ def test_pull_of_incomplete_repos(own_hub, tmp_path, files, error, message):
 
 def test_pull_imports_no_tensorflow(own_hub, tmp_path):
     code = (
-        "import sys; from zoo.locking import lock\n"
+        "import sys; from zoo.loading.locking import lock\n"
         f"lock({CARD!r}, {str(tmp_path / 'zoo.lock')!r}, cache_dir={str(tmp_path)!r})\n"
         "print(sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
     )

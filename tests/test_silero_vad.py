@@ -140,7 +140,7 @@ def test_the_cards_address_is_checked_against_its_hash(checkpoint, monkeypatch, 
     def at(server, sha256):
         where = dataclasses.replace(card.weights, url=f"{server.url}/{sha256}/a", sha256=sha256)
         changed = dataclasses.replace(card, weights=where)
-        monkeypatch.setattr("zoo.pulling.registry.info", lambda name: changed)
+        monkeypatch.setattr("zoo.loading.pulling.registry.info", lambda name: changed)
         return zoo.load("silero_vad", cache_dir=tmp_path / "cache")
 
     with web_server(answer) as server:

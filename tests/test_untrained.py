@@ -15,7 +15,7 @@ import zoo
 from zoo.errors import FileFormatError, PublishError
 from zoo.layers.building import learned_weights
 from zoo.publishing import publish
-from zoo.readme import read_front_matter
+from zoo.saving.readme import read_front_matter
 from zoo.weights.files import UNTRAINED, open_checkpoint
 
 X = np.random.default_rng(0).normal(size=(8, 32, 32, 1)).astype(np.float32)

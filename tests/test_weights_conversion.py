@@ -10,8 +10,8 @@ from hub_fixtures import MEMBER, WEIGHTS
 
 import zoo
 from zoo.errors import FileFormatError, LockError
-from zoo.locking import lock
-from zoo.pulling import pull
+from zoo.loading.locking import lock
+from zoo.loading.pulling import pull
 from zoo.weights.conversion import AUTHOR, TITLE
 from zoo.weights.handle import Source
 from zoo.weights.hub import open_repository

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from zoo.finetuning import evaluate as evaluate
     from zoo.finetuning import finetune as finetune
     from zoo.loading import load as load
-    from zoo.locking import lock as lock
+    from zoo.loading.locking import lock as lock
+    from zoo.loading.pulling import pull as pull
     from zoo.model import Model as Model
     from zoo.publishing import publish as publish
-    from zoo.pulling import pull as pull
     from zoo.registry.card import ModelCard as ModelCard
     from zoo.registry.registry import info as info
     from zoo.registry.registry import list_architectures as list_architectures
@@ -40,11 +40,11 @@ __getattr__, __dir__, __all__ = attach(
         "list_architectures": "zoo.registry.registry",
         "list_models": "zoo.registry.registry",
         "load": "zoo.loading",
-        "lock": "zoo.locking",
+        "lock": "zoo.loading.locking",
         "Model": "zoo.model",
         "ModelCard": "zoo.registry.card",
         "publish": "zoo.publishing",
-        "pull": "zoo.pulling",
+        "pull": "zoo.loading.pulling",
         "save": "zoo.saving",
         "similarity": "zoo.vectors",
     },

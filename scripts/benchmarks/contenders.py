@@ -69,7 +69,7 @@ class Loader:
 
 def _zoo(folder: Path) -> Callable[[], Any]:
     import zoo
-    import zoo.assembling
+    import zoo.loading.assembling
 
     return lambda: zoo.load(folder)
 

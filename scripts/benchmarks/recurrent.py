@@ -139,7 +139,7 @@ def write_language_model(folder: Path) -> None:
 
 def _zoo_load(folder: Path) -> Run:
     import zoo
-    import zoo.assembling
+    import zoo.loading.assembling
 
     return lambda: zoo.load(folder)
 

@@ -202,7 +202,7 @@ def generation(folder: Path) -> dict[str, Measure]:
 # ---------------------------------------------------------------- loads
 
 LOADS = {
-    "zoo": "import zoo, zoo.assembling; load = lambda: zoo.load(folder)",
+    "zoo": "import zoo, zoo.loading.assembling; load = lambda: zoo.load(folder)",
     "keras-hub": ("import keras_hub; load = lambda: keras_hub.models.Backbone.from_preset(folder)"),
     "transformers": (
         "from reference import torch; import transformers; "

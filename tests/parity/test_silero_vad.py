@@ -75,7 +75,7 @@ def test_the_cards_address_gives_the_published_file(monkeypatch, tmp_path):
     with web_server(lambda *_: (200, {}, bytes(content))) as server:
         where = dataclasses.replace(card.weights, url=f"{server.url}/silero_vad_16k.safetensors")
         changed = dataclasses.replace(card, weights=where)
-        monkeypatch.setattr("zoo.pulling.registry.info", lambda name: changed)
+        monkeypatch.setattr("zoo.loading.pulling.registry.info", lambda name: changed)
         loaded = zoo.load("silero_vad", cache_dir=tmp_path / "one")
         assert loaded.load_report.loaded == len(silero.tensors())
         content[-1] ^= 1

@@ -36,7 +36,7 @@ def load(name: str, **options: Any) -> Model:
 
     What can be said with no TensorFlow is said before it is imported, which takes seconds.
     """
-    from zoo.pulling import fetch
+    from zoo.loading.pulling import fetch
 
     pretrained, weights = options.get("pretrained", True), options.get("weights")
     fetch(name, _source(options), pretrained=pretrained, weights=weights)
@@ -60,7 +60,7 @@ def find_card(name: str, options: Mapping[str, Any]) -> ModelCard:
     Raises:
         ZooError: as `zoo.load`, for a name that cannot be found.
     """
-    from zoo.pulling import card_files, find, needs_texts, with_texts
+    from zoo.loading.pulling import card_files, find, needs_texts, with_texts
     from zoo.registry.registry import is_name
     from zoo.weights.handle import parse_handle
 
@@ -104,7 +104,7 @@ def start_keras() -> None:
     if os.environ.setdefault(_LOG_LEVEL, _NOTHING) == _NOTHING and "tensorflow" not in sys.modules:
         # What TensorFlow logs while it is imported comes before it reads that variable.
         with _nothing_to_stderr():
-            importlib.import_module("zoo.assembling")
+            importlib.import_module("zoo.loading.assembling")
 
 
 @contextmanager

@@ -17,7 +17,6 @@ import numpy as np
 from tqdm import tqdm
 
 import zoo
-from zoo.assembling import rebuild
 from zoo.errors import TaskError
 from zoo.finetuning import notes, report
 from zoo.finetuning.checkpoint import State, Store
@@ -30,6 +29,7 @@ from zoo.finetuning.settings import Settings, settle
 from zoo.finetuning.strategies import Phase, freeze, plan, trainable_layers
 from zoo.finetuning.training import Course, Training
 from zoo.layers.building import named_weights
+from zoo.loading.assembling import rebuild
 from zoo.model import Model
 from zoo.preprocessing.host import host_errors
 from zoo.registry import registry

@@ -19,8 +19,8 @@ from zoo.figures import require_matplotlib, save_figure
 from zoo.finetuning.checkpoint import LOGS
 from zoo.finetuning.evaluation import Evaluation
 from zoo.model import Model
-from zoo.readme import Facts, readme
 from zoo.saving import save
+from zoo.saving.readme import Facts, readme
 from zoo.weights.disk import replacing
 
 if TYPE_CHECKING:

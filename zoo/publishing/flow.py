@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import HandleError, OptionError, PublishError
+from zoo.loading.pulling import fetch
 from zoo.publishing.hub import HubTarget
 from zoo.publishing.report import GateReport
 from zoo.publishing.target import FolderTarget, Sent, Target
-from zoo.pulling import fetch
 from zoo.weights.files import MAX_SHARD_SIZE
 from zoo.weights.handle import Source, parse_handle
 
@@ -100,7 +100,7 @@ def publish(
     """
     from zoo.publishing.gate import examine  # which imports TensorFlow
     from zoo.publishing.staging import stage
-    from zoo.readme import Facts
+    from zoo.saving.readme import Facts
 
     facts = Facts(
         license=license,

@@ -18,9 +18,9 @@ from zoo.publishing import licences
 from zoo.publishing.report import Change, Check, GateReport, State
 from zoo.publishing.staging import Staged
 from zoo.publishing.target import CONFIG, README, File, There
-from zoo.readme import MARK, count_parameters, read_front_matter, untrained
 from zoo.registry.repo_config import license_section
-from zoo.saving import is_checkpoint
+from zoo.saving.files import is_checkpoint
+from zoo.saving.readme import MARK, count_parameters, read_front_matter, untrained
 from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import check_name
 

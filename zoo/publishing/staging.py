@@ -14,10 +14,11 @@ from typing import Any
 from zoo.loading import load
 from zoo.model import Model
 from zoo.publishing.target import CONFIG, README, File, visible_files
-from zoo.readme import Facts, readme
 from zoo.registry import registry
 from zoo.registry.repo_config import license_section
-from zoo.saving import INDEX, check_whole, shards, write, write_weights
+from zoo.saving import check_whole, write
+from zoo.saving.files import INDEX, shards, write_weights
+from zoo.saving.readme import Facts, readme
 from zoo.weights.files import open_checkpoint
 from zoo.weights.folder import LocalFolder, is_weights
 from zoo.weights.handle import parse_handle

@@ -124,7 +124,7 @@ class FolderTarget:
         return There(files=files, config=texts.get(CONFIG), readme=texts.get(README))
 
     def send(self, files: Sequence[File], remove: Collection[str], there: There) -> Sent:
-        from zoo.saving import install, staging_in
+        from zoo.saving.files import install, staging_in
 
         with staging_in(self.path) as staging:
             check_room(self.name, sum(file.size for file in files), staging)

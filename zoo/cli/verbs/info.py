@@ -45,7 +45,7 @@ def command(name: str, labels: bool, as_json: bool, **source: Any) -> None:
 
 
 def _card(name: str, source: dict[str, Any]) -> ModelCard:
-    from zoo.pulling import find, with_weights
+    from zoo.loading.pulling import find, with_weights
     from zoo.registry.registry import is_name
     from zoo.weights.handle import Source, parse_handle
 

@@ -37,7 +37,7 @@ def command(names: tuple[str, ...], lockfile: Path, as_json: bool, **source: Any
       zoo lock resnet50 timm/resnet18.a1_in1k
       zoo predict resnet50 cat.jpg --lockfile zoo.lock
     """
-    from zoo.locking import lock
+    from zoo.loading.locking import lock
 
     files = lock(names, lockfile, **source).files
     if as_json:

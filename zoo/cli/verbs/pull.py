@@ -27,7 +27,7 @@ def command(name: str, as_json: bool, **source: Any) -> None:
       zoo pull timm/resnet18.a1_in1k@main
       zoo pull resnet50 --lockfile zoo.lock
     """
-    from zoo.pulling import pull
+    from zoo.loading.pulling import pull
 
     pulled = pull(name, **source)
     files = [str(path) for path in pulled.files]

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OptionError
-from zoo.load_options import LoadOptions, given
+from zoo.loading.options import LoadOptions, given
+from zoo.loading.pulling import fetch
 from zoo.options import count, flag, plain
-from zoo.pulling import fetch
 from zoo.registry.card import ModelCard
 from zoo.registry.labels import as_labels
 from zoo.weights.handle import Source
@@ -104,7 +104,9 @@ def load(
     )
     found = fetch(name, source, pretrained=flag("pretrained", pretrained), weights=weights)
     _notice_license(found.card)
-    from zoo.assembling import assemble  # which imports TensorFlow, when all the files are there
+    from zoo.loading.assembling import (
+        assemble,  # which imports TensorFlow, when all the files are there
+    )
 
     return assemble(found, wishes, dtype)
 

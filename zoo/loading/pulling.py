@@ -33,7 +33,7 @@ from zoo.weights.hub import Repository, open_repository
 from zoo.weights.lockfile import LockedFile
 
 MODULE = "sentence_module"  # begins the names of the tensors of modules
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 @dataclass(frozen=True, kw_only=True)

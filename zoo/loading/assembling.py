@@ -14,7 +14,6 @@ import numpy as np
 
 from zoo import typed
 from zoo.architectures.base import Adapt, Architecture, Feature, Graph
-from zoo.configuring import configure, recorded
 from zoo.errors import ConfigError, OptionError, ZooError
 from zoo.layers.building import (
     build_uninitialized,
@@ -25,9 +24,10 @@ from zoo.layers.building import (
 )
 from zoo.layers.convolution import adapt_channels
 from zoo.layers.initial import checksums
-from zoo.load_options import LoadOptions
+from zoo.loading.configuring import configure, recorded
+from zoo.loading.options import LoadOptions
+from zoo.loading.pulling import Fetched
 from zoo.model import Model
-from zoo.pulling import Fetched
 from zoo.record import LoadReport, Record
 from zoo.registry import registry
 from zoo.registry.card import ModelCard

@@ -8,7 +8,7 @@ from typing import Any
 
 from zoo.architectures.base import Architecture
 from zoo.errors import ConfigError, OptionError, did_you_mean
-from zoo.load_options import LoadOptions, given
+from zoo.loading.options import LoadOptions, given
 from zoo.preprocessing.spec import ImageSpec
 from zoo.record import Record
 from zoo.registry import labels as label_sets

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from zoo.errors import HandleError, NotFoundError
-from zoo.pulling import pull
+from zoo.loading.pulling import pull
 from zoo.registry import registry
 from zoo.weights.handle import parse_handle
 from zoo.weights.lockfile import Lockfile
