@@ -91,7 +91,7 @@ def load(
         lockfile=lockfile,
         refresh=refresh,
     )
-    wishes = LoadOptions(
+    options = LoadOptions(
         task=task,
         num_classes=None if num_classes is None else count("num_classes", num_classes, 0),
         labels=None if labels is None else as_labels(labels),
@@ -108,7 +108,7 @@ def load(
         assemble,  # which imports TensorFlow, when all the files are there
     )
 
-    return assemble(found, wishes, dtype)
+    return assemble(found, options, dtype)
 
 
 def _notice_license(card: ModelCard) -> None:

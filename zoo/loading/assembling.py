@@ -6,14 +6,12 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from zoo import typed
-from zoo.architectures.base import Adapt, Architecture, Feature, Graph
+from zoo.architectures.base import Adapt, Feature, Graph
 from zoo.errors import ConfigError, OptionError, ZooError
 from zoo.layers.building import (
     build_uninitialized,
@@ -24,59 +22,77 @@ from zoo.layers.building import (
 )
 from zoo.layers.convolution import adapt_channels
 from zoo.layers.initial import checksums
-from zoo.loading.configuring import configure, recorded
+from zoo.loading.configuring import Plan, plan
 from zoo.loading.options import LoadOptions
 from zoo.loading.pulling import Fetched
 from zoo.model import Model
 from zoo.record import LoadReport, Record
-from zoo.registry import registry
 from zoo.registry.card import ModelCard
 from zoo.weights.files import Checkpoint, open_checkpoint
-from zoo.weights.folder import Files
 from zoo.weights.mapping import Resolution, WeightMap
 
 # How many variables a network can have beside a file: for each tensor, and of a head or dropout.
 _SHARE, _BESIDE = 4, 256
 
 
-def assemble(found: Fetched, wishes: LoadOptions, dtype: str | None) -> Model:
-    """Build the model of a card with a caller's wishes, and give it the weights of its files.
+def assemble(found: Fetched, options: LoadOptions, dtype: str | None) -> Model:
+    """Build the model of a card as a caller wants it, and give it the weights of its files.
 
     No files: fresh random weights.
     """
-    family, files = registry.import_family(found.card.family), found.files
     paths = [*found.paths, *found.modules]
     checkpoint = open_checkpoint(paths, found.modules) if paths else None
     card = found.card if paths else _without_weights(found.card)
-    model, config = _uninitialized(card, family, wishes, _policy(dtype, checkpoint), checkpoint)
+    made = plan(card, options, checkpoint)
+    model, features = _uninitialized(made, _policy(dtype, checkpoint), checkpoint)
     if checkpoint is None:
         initialize(model, {})
-        bare = dataclasses.replace(model.record.card, weights=None)
         report = LoadReport(fresh=tuple(learned_weights(model)), idle=card.idle)
-        _attach(model, dataclasses.replace(model.record, card=bare, report=report))
-        return model
+        of_file: dict[str, Any] = {"layout": _own_layout(made), "report": report}
+    else:
+        of_file = _fill(model, made, checkpoint, found)
+    card, task, embedding = made.card, made.task, made.family.embedding
+    _attach(model, Record(card=card, task=task, embedding=embedding, features=features, **of_file))
+    return model
+
+
+def _own_layout(made: Plan) -> str:
+    return made.family.formats.own_layout(made.card.architecture, vars(made.config))
+
+
+def _fill(model: Model, made: Plan, checkpoint: Checkpoint, found: Fetched) -> dict[str, Any]:
+    """Give a model the weights of its files: what its record says of them."""
+    formats, paths = made.family.formats, [*found.paths, *found.modules]
     shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
-    leeway = _leeway(card, family, config, wishes, shapes)
-    known = [name for name in shapes if name not in leeway["fresh"]]
-    layout = family.formats.layout_of(model.record.layout, checkpoint, known)
-    table = family.formats.table(layout)
-    resolution = table.resolve(
+    tolerated = _tolerated(made, shapes)
+    known = [name for name in shapes if name not in tolerated["fresh"]]
+    stated = (made.card.weights and made.card.weights.layout) or _own_layout(made)
+    layout = formats.layout_of(stated, checkpoint, known)
+    resolution = formats.table(layout).resolve(
         checkpoint,
         shapes,
-        **leeway,
-        hints=family.hints,
+        **tolerated,
+        hints=made.family.hints,
         aliases=checkpoint.aliases,
         origin=paths[0].name if len(paths) == 1 else f"{len(paths)} files",
     )
     initialize(model, resolution.values, checkpoint.release)
-    marked = _marked(table, checkpoint, resolution)
-    record = _loaded(model.record, checkpoint, resolution, paths, files, marked)
-    if family.tasks and record.task != card.task:
+    marked = _marked(formats.table(layout), checkpoint, resolution)
+    report = _report(made, checkpoint, resolution, found, marked)
+    if made.family.tasks and made.task != made.stated.task:
         # a network of another class than the file's; what the file had beside it is not its own
-        layout = family.formats.own_layout(card.architecture, vars(config))
-        record = dataclasses.replace(record, other_dtypes={}, constants=None, tensor_names={})
-    _attach(model, dataclasses.replace(record, layout=layout))
-    return model
+        return {"layout": _own_layout(made), "report": report, "file_dtype": report.dtype}
+    dtypes = {name: str(checkpoint.dtype(name)) for name in checkpoint}
+    return {
+        "layout": layout,
+        "report": report,
+        "file_dtype": report.dtype,
+        "other_dtypes": {
+            k: d for k, d in dtypes.items() if d != report.dtype and k not in resolution.constants
+        },
+        "constants": {k: np.array(v) for k, v in resolution.constants.items()},
+        "tensor_names": resolution.names,
+    }
 
 
 def _attach(model: Model, record: Record) -> None:
@@ -90,6 +106,7 @@ def _without_weights(card: ModelCard) -> ModelCard:
     return dataclasses.replace(
         card,
         name=card.architecture,
+        weights=None,
         license=None,
         published={},
         paper_ids=(),
@@ -124,15 +141,14 @@ def rebuild(
     Raises:
         OptionError: as `load`.
     """
-    card, record = model.record.card, model.record
-    family = registry.import_family(card.family)
+    record = model.record
     fresh = labels is not None and tuple(labels) != model.labels
-    wishes = LoadOptions(
+    own = LoadOptions(
         labels=tuple(labels) if labels is not None and fresh else None, config=options
     )
-    policy = model.dtype_policy if dtype is None else _policy(dtype, None)
-    twin, _ = _uninitialized(card, family, wishes, policy)
-    heads = tuple(f"{head}." for head in family.heads) if fresh else ()
+    made = plan(record.card, own)
+    twin, _ = _uninitialized(made, model.dtype_policy if dtype is None else _policy(dtype, None))
+    heads = tuple(f"{head}." for head in made.family.heads) if fresh else ()
     shapes = {name: weight.shape for name, weight in named_weights(twin).items()}
     kept = {
         name: np.asarray(weight)
@@ -144,45 +160,32 @@ def rebuild(
     report = dataclasses.replace(
         record.report, fresh=tuple(sorted(set(shapes) - set(kept) | still))
     )
-    _attach(
-        twin,
-        dataclasses.replace(record, card=twin.record.card, task=twin.record.task, report=report),
-    )
+    _attach(twin, dataclasses.replace(record, card=made.card, task=made.task, report=report))
     return twin
 
 
 def _uninitialized(
-    card: ModelCard,
-    family: Architecture,
-    wishes: LoadOptions,
-    policy: keras.DTypePolicy,
-    checkpoint: Checkpoint | None = None,
-) -> tuple[Model, Any]:
-    """The model of a card with a caller's wishes, its weights without values, and its config."""
-    config = stated = configure(card, family, wishes)
-    if checkpoint is not None:
-        _, dialect = family.formats.of(card.architecture)
-        told = dialect.told_by(checkpoint, vars(config))
-        config = dataclasses.replace(config, **told)
-    changed = {k: v for k, v in vars(config).items() if v != getattr(stated, k)}
-    notes = tuple(f"{k}={v!r}, as the file's tensors have it" for k, v in changed.items())
-    if checkpoint is not None and (layers := typed.depth(config)) > len(checkpoint):
-        raise ConfigError(
-            f"{card.name}: its config asks for {layers} layers; the file has {len(checkpoint)} "
-            "tensors, and each layer needs one at least."
-        )
-    record = recorded(card, family, config, wishes)
-    record = dataclasses.replace(record, report=LoadReport(notes=notes))
+    made: Plan, policy: keras.DTypePolicy, checkpoint: Checkpoint | None = None
+) -> tuple[Model, tuple[Feature, ...] | None]:
+    """The model, its weights without values, and the maps that it gives."""
     most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
+    features: list[tuple[Feature, ...] | None] = []
+
+    def build() -> Model:
+        model, maps = _model(made)
+        features.append(maps)
+        return model
+
     try:
         with dtype_scope(policy):
-            model = build_uninitialized(lambda: _model(record, family, config, wishes), **most)
+            return build_uninitialized(build, **most), features[-1]
     except ZooError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         # what a layer says of sizes that cannot be is said of the config
-        raise ConfigError(f"{card.name}: no network can be built of its config: {error}") from error
-    return model, config
+        raise ConfigError(
+            f"{made.card.name}: no network can be built of its config: {error}"
+        ) from error
 
 
 def _policy(dtype: str | None, checkpoint: Checkpoint | None) -> keras.DTypePolicy:
@@ -206,18 +209,17 @@ def _main_dtype(checkpoint: Checkpoint) -> str:
     return max(floats)[1] if floats else "float32"
 
 
-def _model(record: Record, family: Architecture, config: Any, wishes: LoadOptions) -> Model:
-    """The network as a model with its record; outputs are the head's, or the chosen maps."""
-    graph = family.build(config, wishes.input_size or (None, None))
-    outputs = graph.outputs
-    if wishes.features_only:
-        chosen = _chosen(graph, wishes.out_indices)
+def _model(made: Plan) -> tuple[Model, tuple[Feature, ...] | None]:
+    """The network as a model; its outputs are the head's, or the chosen maps, which are named."""
+    options = made.options
+    graph = made.family.build(made.config, options.input_size or (None, None))
+    outputs, features = graph.outputs, None
+    if options.features_only:
+        chosen = _chosen(graph, options.out_indices)
         outputs = [tensor for _, tensor in chosen]
-        record = dataclasses.replace(record, features=tuple(feature for feature, _ in chosen))
-    name = re.sub(r"[^\w.-]+", "_", record.card.name).strip("_")
-    model = Model(graph.inputs, outputs, name=name)
-    model.attach(record)
-    return model
+        features = tuple(feature for feature, _ in chosen)
+    name = re.sub(r"[^\w.-]+", "_", made.card.name).strip("_")
+    return Model(graph.inputs, outputs, name=name), features
 
 
 def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, Any]]:
@@ -233,46 +235,36 @@ def _chosen(graph: Graph, indices: Sequence[int] | None) -> list[tuple[Feature, 
     return [(feature, graph.as_map(feature.name, tensor)) for feature, tensor in chosen]
 
 
-def _leeway(
-    card: ModelCard,
-    family: Architecture,
-    config: Any,
-    wishes: LoadOptions,
-    shapes: Mapping[str, tuple[int, ...]],
-) -> dict[str, Any]:
-    """Where the checkpoint may differ from the model because the caller wished so."""
-    new_head = any(w is not None for w in (wishes.num_classes, wishes.labels, wishes.task))
+def _tolerated(made: Plan, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Where the checkpoint may differ from the model because the caller wants it so."""
+    family, options = made.family, made.options
+    new_head = any(w is not None for w in (options.num_classes, options.labels, options.task))
     starts = tuple(f"{part}." for part in (*family.heads, *(family.head_parts * new_head)))
     heads = [name for name in shapes if name.startswith(starts)]
-    spare = ["*"] if wishes.features_only else []
+    spare = ["*"] if options.features_only else []
     if not heads:
         spare.extend(f"{head}.*" for head in family.heads)
     adapt: dict[str, Adapt] = {}
     if family.first_conv is not None:
-        adapt[f"{family.first_conv(config)}.kernel"] = adapt_channels
-    resized = wishes.input_size is not None or set(family.sizes) & set(wishes.config)
+        adapt[f"{family.first_conv(made.config)}.kernel"] = adapt_channels
+    resized = options.input_size is not None or set(family.sizes) & set(options.config)
     if family.resize is not None and resized:
-        adapt |= family.resize(config, family.read_config(card.config, origin=card.name))
-    return {
-        "fresh": heads if new_head else (),
-        "spare": spare,
-        "adapt": adapt,
-    }
+        stated = family.read_config(made.stated.config, origin=made.stated.name)
+        adapt |= family.resize(made.config, stated)
+    return {"fresh": heads if new_head else (), "spare": spare, "adapt": adapt}
 
 
-def _loaded(
-    record: Record,
+def _report(
+    made: Plan,
     checkpoint: Checkpoint,
     resolution: Resolution,
-    paths: Sequence[Path],
-    files: Files | None,
+    found: Fetched,
     marked: tuple[str, ...],
-) -> Record:
-    """The record with what a save needs from the file, and with the report."""
-    dtype = _main_dtype(checkpoint)
+) -> LoadReport:
+    files, paths = found.files, [*found.paths, *found.modules]
     names = resolution.names.items()
     notes = (f"the tensor of {s} is in the file as {' and '.join(held)}" for s, held in names)
-    report = LoadReport(
+    return LoadReport(
         source=files.origin if files is not None else str(paths[0]),
         commit=files.commit if files is not None else None,
         pull_request=files.pull_request if files is not None else None,
@@ -282,17 +274,7 @@ def _loaded(
         marked=marked,
         ignored=resolution.ignored,
         adapted=resolution.adapted,
-        notes=(*record.report.notes, *notes),
-        dtype=dtype,
-        idle=record.card.idle,
-    )
-    held = [name for name in checkpoint if name not in resolution.constants]
-    dtypes = {name: str(checkpoint.dtype(name)) for name in held}
-    return dataclasses.replace(
-        record,
-        file_dtype=dtype,
-        other_dtypes={k: d for k, d in dtypes.items() if d != dtype},
-        constants={k: np.array(v) for k, v in resolution.constants.items()},
-        tensor_names=resolution.names,
-        report=report,
+        notes=(*made.notes, *notes),
+        dtype=_main_dtype(checkpoint),
+        idle=made.card.idle,
     )
