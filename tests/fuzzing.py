@@ -277,9 +277,9 @@ def read(folder: Path) -> None:
     from zoo.weights.files import open_checkpoint
     from zoo.weights.handle import Source, parse_handle
 
-    card, files = find(parse_handle(folder, lambda name: False), Source())
-    assert files is not None
-    open_checkpoint([*weight_files(card, files, Source()), *module_files(card, files)])
+    found = find(parse_handle(folder, lambda name: False), Source())
+    card = found.card
+    open_checkpoint([*weight_files(found, Source()), *module_files(found)])
     if isinstance(card.preprocessing, TextSpec):
         preprocessor(card.preprocessing)("the cat sat")
 

@@ -60,15 +60,11 @@ def find_card(name: str, options: Mapping[str, Any]) -> ModelCard:
     Raises:
         ZooError: as `zoo.load`, for a name that cannot be found.
     """
-    from zoo.loading.pulling import card_files, find, needs_texts, with_texts
+    from zoo.loading.pulling import find
     from zoo.registry.registry import is_name
     from zoo.weights.handle import parse_handle
 
-    source = _source(options)
-    card, files = find(parse_handle(name, is_name), source)
-    if needs_texts(card):
-        return with_texts(card, files or card_files(card, source))
-    return card
+    return find(parse_handle(name, is_name), _source(options)).card
 
 
 def check_examples(

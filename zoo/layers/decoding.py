@@ -65,7 +65,7 @@ class DecodingLayer(Layer):
 
 
 def ends(places: Any, mask: Any) -> tuple[Any, Any]:
-    """The index of the last token that counts, and its place, `[n, 1]` each; 0 and -1: none does."""
+    """Index and place of the last token that counts, `[n, 1]` each; 0 and -1 where none does."""
     counted = ops.where(ops.cast(mask, "bool"), places, -1)
     index = ops.cast(ops.argmax(counted, axis=1), "int32")
     return index[:, None], ops.max(counted, axis=1, keepdims=True)

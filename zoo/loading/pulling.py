@@ -23,7 +23,7 @@ from zoo.parsing import parse_json, read_bounded
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import registry, sentence_config
 from zoo.registry.card import ModelCard, WeightsFile
-from zoo.registry.repo_config import card_from_config
+from zoo.registry.repo_config import Described, describe
 from zoo.weights.disk import sha256_of
 from zoo.weights.endpoint import is_offline
 from zoo.weights.folder import WEIGHTS, Files, LocalFolder, name_of_weights, not_safetensors
@@ -146,29 +146,66 @@ def fetch(
     Raises:
         ZooError: as `zoo.load`, where a name is none, or a file cannot be had.
     """
-    card, files = find(parse_handle(name, registry.is_name), source)
-    if not pretrained:
-        return Fetched(card=card, files=files, modules=module_files(card, files))
-    files = (files or card_files(card, source)) if weights is None else None
-    paths = weight_files(card, files, source, weights)
-    card = with_texts(card, files)
-    return Fetched(card=card, files=files, paths=tuple(paths), modules=module_files(card, files))
+    own = weights is None
+    found = find(parse_handle(name, registry.is_name), source, whole=pretrained and own)
+    if not own:
+        found = dataclasses.replace(found, files=None)
+    paths = weight_files(found, source, weights) if pretrained else []
+    return Fetched(
+        card=found.card, files=found.files, paths=tuple(paths), modules=module_files(found)
+    )
 
 
-def find(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
-    """The card of a handle, and the folder it was read from (None: it is the registry's)."""
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A model whose weights are not fetched.
+
+    Attributes:
+        card: the model's card.
+        files: the folder of its files; None where they are in none, or were not looked for.
+        folders: of the modules of sentence-transformers that come after the pooling.
+    """
+
+    card: ModelCard
+    files: Files | None = None
+    folders: tuple[str, ...] = ()
+
+
+def find(handle: Handle, source: Source, *, whole: bool = True) -> Found:
+    """The card of a handle, and the folder of its files.
+
+    Args:
+        whole: whether a card of the registry gets its folder, and from there what no registry
+            holds: the tokenizer of a text model, with the config, labels and task beside it.
+    """
     try:
-        return _found(handle, source)
+        found = _found(handle, source)
     except (UnknownNameError, NotFoundError, AccessError, DownloadError) as error:
         if handle.kind != "path" and (folder := Path(handle.name)).is_dir():
             message = f"{error} There is a folder ./{folder}: with the ./ it is that one."
             raise type(error)(message) from error
         raise
+    return _whole(found, source) if whole and found.files is None else found
 
 
-def _found(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
+def _whole(found: Found, source: Source) -> Found:
+    card, files = found.card, card_files(found.card, source)
+    if (
+        files is None
+        or not isinstance(card.preprocessing, TextSpec)
+        or card.preprocessing.tokenizer
+    ):
+        return Found(card=card, files=files)
+    read = _described(files)
+    kept = ("config", "preprocessing", "task", "idle")
+    beside = {name: getattr(read.card, name) for name in kept}
+    card = dataclasses.replace(card, **beside, labels=read.card.labels or card.labels)
+    return Found(card=card, files=files, folders=read.folders)
+
+
+def _found(handle: Handle, source: Source) -> Found:
     if handle.kind == "card":
-        return registry.info(handle.name), None
+        return Found(card=registry.info(handle.name))
     if handle.kind == "url":
         raise HandleError(
             f"{handle.name} is one file, which names no architecture. Name it, and give the "
@@ -179,46 +216,23 @@ def _found(handle: Handle, source: Source) -> tuple[ModelCard, Files | None]:
         files = open_repository(handle.name, source, handle.revision)
     else:
         files = LocalFolder(handle.name)
-    return _card_of(files), files
+    read = _described(files)
+    return Found(card=read.card, files=files, folders=read.folders)
 
 
-def _card_of(files: Files) -> ModelCard:
+def _described(files: Files) -> Described:
     """What the files of a folder say that they are."""
     config = read_json(files, "config.json")
-    return card_from_config(
-        config,
-        origin=files.origin,
-        file=functools.partial(read_text, files),
-    )
+    return describe(config, origin=files.origin, file=functools.partial(read_text, files))
 
 
-def needs_texts(card: ModelCard) -> bool:
-    """Whether a card is of a model of texts, and without its tokenizer."""
-    return isinstance(card.preprocessing, TextSpec) and card.preprocessing.tokenizer is None
-
-
-def with_texts(card: ModelCard, files: Files | None) -> ModelCard:
-    """The card of a text model with its tokenizer, which no registry holds, and with the config,
-    labels and task that stand beside it; other cards as they are."""
-    if files is None or not needs_texts(card):
-        return card
-    found = _card_of(files)
-    return dataclasses.replace(
-        card,
-        config=found.config,
-        preprocessing=found.preprocessing,
-        task=found.task,
-        labels=found.labels or card.labels,
-        idle=found.idle,
-    )
-
-
-def with_weights(card: ModelCard, files: Files | None) -> ModelCard:
+def with_weights(found: Found) -> ModelCard:
     """The card of a repo or folder with the place of its weights, which are not fetched.
 
     Raises:
         NotFoundError, FileFormatError: there are none that zoo reads.
     """
+    card, files = found.card, found.files
     if card.weights is not None or files is None:
         return card
     where = WeightsFile(
@@ -230,19 +244,17 @@ def with_weights(card: ModelCard, files: Files | None) -> ModelCard:
     return dataclasses.replace(card, weights=where)
 
 
-def module_files(card: ModelCard, files: Files | None) -> dict[Path, str]:
+def module_files(found: Found) -> dict[Path, str]:
     """Weights in files of their own, such as the dense layers of sentence-transformers: what the
     names of their tensors begin with, by file."""
-    kinds = [kind for kind, *_ in card.config.get("modules") or ()]
-    if files is None or not set(kinds) & set(sentence_config.WEIGHTED):
+    if found.files is None or not found.folders:
         return {}
-    read = functools.partial(read_text, files)
-    modules = sentence_config.read(read, origin=files.origin, strict=False)
-    found = {}
-    for k, (kind, folder) in enumerate(zip(kinds, modules.folders if modules else (), strict=True)):
-        if kind in sentence_config.WEIGHTED:
-            found[module_weights(files, folder)] = f"{MODULE}.{k}."
-    return found
+    kinds = (kind for kind, *_ in found.card.config.get("modules") or ())
+    return {
+        module_weights(found.files, folder): f"{MODULE}.{k}."
+        for k, (kind, folder) in enumerate(zip(kinds, found.folders, strict=True))
+        if kind in sentence_config.WEIGHTED
+    }
 
 
 def module_weights(files: Files, folder: str) -> Path:
@@ -295,12 +307,10 @@ def card_files(card: ModelCard, source: Source) -> Files | None:
 
 
 def weight_files(
-    card: ModelCard,
-    files: Files | None,
-    source: Source,
-    override: str | os.PathLike | None = None,
+    found: Found, source: Source, override: str | os.PathLike | None = None
 ) -> list[Path]:
     """The verified local weight files: the caller's own, or the card's."""
+    card, files = found.card, found.files
     if override is not None:
         if isinstance(override, str) and override.startswith("https://"):
             return [fetch_url(override, source)]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from zoo import typed
 from zoo.errors import ConfigError, UnknownNameError
 from zoo.parsing import parse_json
-from zoo.preprocessing.spec import ImageSpec
+from zoo.preprocessing.spec import ImageSpec, Spec
 from zoo.preprocessing.text_spec import TextSpec
 from zoo.registry import labels as label_sets
 from zoo.registry import sentence_config, timm_config, transformers_config
@@ -34,13 +34,24 @@ from zoo.registry.tokenizer_config import text_spec, tokenizer_files
 OURS = "tfzoo"  # the key of our own form, for what no other library publishes
 
 
-def card_from_config(
-    config: Mapping[str, Any],
-    *,
-    origin: str,
-    file: Callable[[str], str | None] = lambda name: None,
-) -> ModelCard:
-    """The card that a repo's or folder's own config describes; `weights` is left None.
+Read = Callable[[str], str | None]  # the content of a file, None where there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What the files of a repo or folder say that it is.
+
+    Attributes:
+        card: with `weights` left None.
+        folders: of the modules of sentence-transformers that come after the pooling.
+    """
+
+    card: ModelCard
+    folders: tuple[str, ...] = ()
+
+
+def describe(config: Any, *, origin: str, file: Read = lambda name: None) -> Described:
+    """What a repo's or folder's own config describes.
 
     Args:
         config: content of `config.json`.
@@ -55,17 +66,22 @@ def card_from_config(
     if not isinstance(config, Mapping):
         found = type(config).__name__
         raise ConfigError(f"{_where(origin)} should hold an object; it holds a {found}.")
-    card = _read(config, origin, file)
-    typed.check(ModelCard, vars(card), where=_where(origin))
-    return card
+    described = _read(config, origin, file)
+    typed.check(ModelCard, vars(described.card), where=_where(origin))
+    return described
 
 
-def _read(config: Mapping[str, Any], origin: str, file: Callable[[str], str | None]) -> ModelCard:
+def card_from_config(config: Any, *, origin: str, file: Read = lambda name: None) -> ModelCard:
+    """The card alone of `describe`."""
+    return describe(config, origin=origin, file=file).card
+
+
+def _read(config: Mapping[str, Any], origin: str, file: Read) -> Described:
     """The card, by the form that the config has."""
     if OURS in config:
-        return _from_zoo(config[OURS], origin)
+        return Described(card=_from_zoo(config[OURS], origin))
     if "architecture" in config:
-        return timm_config.read(config, origin=origin, where=_where(origin))
+        return Described(card=timm_config.read(config, origin=origin, where=_where(origin)))
     if isinstance(config.get("model_type"), str):
         found = transformers_config.read(config, where=_where(origin))
         of_type = _from_images if found.dialect.tokenizer is None else _from_text
@@ -156,20 +172,32 @@ def _from_images(
     config: Mapping[str, Any],
     found: transformers_config.Found,
     origin: str,
-    file: Callable[[str], str | None],
-) -> ModelCard:
+    file: Read,
+) -> Described:
     """A model of images in transformers' form: its model types are architectures of their names."""
     spec, preprocessor = None, _preprocessor(file, origin.rstrip("/"))
     if preprocessor is not None:
         processor = str(found.dialect.processor)
         spec = image_spec_from_preprocessor(preprocessor, origin=origin, processor=processor)
-    num_classes = found.fields["num_classes"]
+    classifies = found.fields["num_classes"] and not found.projects
+    task = CLASSIFICATION if classifies else FEATURES
+    return Described(card=_card(config, found, origin, found.fields, spec, task))
+
+
+def _card(
+    config: Mapping[str, Any],
+    found: transformers_config.Found,
+    origin: str,
+    fields: Mapping[str, Any],
+    spec: Spec | None,
+    task: str,
+) -> ModelCard:
     return replace(
         architecture_card(found.model_type),
         name=origin,
-        config=to_data(found.fields),
+        config=to_data(fields),
         preprocessing=spec,
-        task=CLASSIFICATION if num_classes and not found.projects else FEATURES,
+        task=task,
         labels=found.labels,
         license=config.get("license"),
         num_params=None,
@@ -177,7 +205,7 @@ def _from_images(
     )
 
 
-def _preprocessor(file: Callable[[str], str | None], origin: str) -> Any:
+def _preprocessor(file: Read, origin: str) -> Any:
     """What an image processor's own file says; None where there is none."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         text = file(name)
@@ -192,8 +220,8 @@ def _from_text(
     config: Mapping[str, Any],
     found: transformers_config.Found,
     origin: str,
-    file: Callable[[str], str | None],
-) -> ModelCard:
+    file: Read,
+) -> Described:
     """A text model in transformers' form, perhaps with sentence-transformers' files beside it."""
     sentences = None
     if (head := found.fields["head"]) in ("base", "language", "replaced"):
@@ -218,17 +246,8 @@ def _from_text(
         )
         fields = fields | sentences.fields
     typed.check(TextSpec, vars(spec), where=origin)
-    return replace(
-        architecture_card(found.model_type),
-        name=origin,
-        config=to_data(fields),
-        preprocessing=spec,
-        task=task_of_text(fields),
-        labels=found.labels,
-        license=config.get("license"),
-        num_params=None,
-        idle=found.idle,
-    )
+    card = _card(config, found, origin, fields, spec, task_of_text(fields))
+    return Described(card=card, folders=sentences.folders if sentences else ())
 
 
 def _where(origin: str) -> str:

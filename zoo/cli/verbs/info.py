@@ -49,12 +49,12 @@ def _card(name: str, source: dict[str, Any]) -> ModelCard:
     from zoo.registry.registry import is_name
     from zoo.weights.handle import Source, parse_handle
 
-    card, files = find(parse_handle(name, is_name), Source(**source))
+    found = find(parse_handle(name, is_name), Source(**source), whole=False)
     try:
-        return with_weights(card, files)
+        return with_weights(found)
     except (NotFoundError, FileFormatError) as error:
         note(str(error))
-        return card
+        return found.card
 
 
 def _labels(card: ModelCard) -> tuple[str, ...]:
