@@ -60,11 +60,13 @@ def find_card(name: str, options: Mapping[str, Any]) -> ModelCard:
     Raises:
         ZooError: as `zoo.load`, for a name that cannot be found.
     """
-    from zoo.loading.pulling import find
+    from zoo.loading.pulling import find, located, needs_texts
     from zoo.registry.registry import is_name
     from zoo.weights.handle import parse_handle
 
-    return find(parse_handle(name, is_name), _source(options)).card
+    source = _source(options)
+    found = find(parse_handle(name, is_name), source)
+    return located(found, source).card if needs_texts(found.card) else found.card
 
 
 def check_examples(

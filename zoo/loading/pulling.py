@@ -146,10 +146,11 @@ def fetch(
     Raises:
         ZooError: as `zoo.load`, where a name is none, or a file cannot be had.
     """
-    own = weights is None
-    found = find(parse_handle(name, registry.is_name), source, whole=pretrained and own)
-    if not own:
+    found = find(parse_handle(name, registry.is_name), source)
+    if weights is not None:
         found = dataclasses.replace(found, files=None)
+    elif pretrained:
+        found = located(found, source)
     paths = weight_files(found, source, weights) if pretrained else []
     return Fetched(
         card=found.card, files=found.files, paths=tuple(paths), modules=module_files(found)
@@ -171,36 +172,35 @@ class Found:
     folders: tuple[str, ...] = ()
 
 
-def find(handle: Handle, source: Source, *, whole: bool = True) -> Found:
-    """The card of a handle, and the folder of its files.
-
-    Args:
-        whole: whether a card of the registry gets its folder, and from there what no registry
-            holds: the tokenizer of a text model, with the config, labels and task beside it.
-    """
+def find(handle: Handle, source: Source) -> Found:
+    """The card of a handle, and the folder that it was read from, if it is not the registry's."""
     try:
-        found = _found(handle, source)
+        return _found(handle, source)
     except (UnknownNameError, NotFoundError, AccessError, DownloadError) as error:
         if handle.kind != "path" and (folder := Path(handle.name)).is_dir():
             message = f"{error} There is a folder ./{folder}: with the ./ it is that one."
             raise type(error)(message) from error
         raise
-    return _whole(found, source) if whole and found.files is None else found
 
 
-def _whole(found: Found, source: Source) -> Found:
+def located(found: Found, source: Source) -> Found:
+    """A model of the registry with the folder of its files, and with what stands there and no
+    registry holds: the tokenizer of a text model, beside the config, labels and task."""
+    if found.files is not None:
+        return found
     card, files = found.card, card_files(found.card, source)
-    if (
-        files is None
-        or not isinstance(card.preprocessing, TextSpec)
-        or card.preprocessing.tokenizer
-    ):
+    if files is None or not needs_texts(card):
         return Found(card=card, files=files)
     read = _described(files)
     kept = ("config", "preprocessing", "task", "idle")
     beside = {name: getattr(read.card, name) for name in kept}
     card = dataclasses.replace(card, **beside, labels=read.card.labels or card.labels)
     return Found(card=card, files=files, folders=read.folders)
+
+
+def needs_texts(card: ModelCard) -> bool:
+    """Whether a card is of a model of texts, and without its tokenizer."""
+    return isinstance(card.preprocessing, TextSpec) and card.preprocessing.tokenizer is None
 
 
 def _found(handle: Handle, source: Source) -> Found:

@@ -49,7 +49,7 @@ def _card(name: str, source: dict[str, Any]) -> ModelCard:
     from zoo.registry.registry import is_name
     from zoo.weights.handle import Source, parse_handle
 
-    found = find(parse_handle(name, is_name), Source(**source), whole=False)
+    found = find(parse_handle(name, is_name), Source(**source))
     try:
         return with_weights(found)
     except (NotFoundError, FileFormatError) as error:
