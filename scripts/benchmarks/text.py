@@ -172,22 +172,20 @@ def generation(folder: Path) -> dict[str, Measure]:
 
     reference, ours = written(folder, "GPT2"), zoo.load(folder)
     ids = np.random.default_rng(0).integers(5, 50000, (1, 16))
-    mask = np.ones_like(ids)
 
     def in_zoo(jit: bool) -> list[int]:
         ours.jit_verbs = jit
-        decoder, tokens = Decoder(ours, ids, mask, 16 + NEW_TOKENS, 1024), []
+        decoder, tokens = Decoder(ours, 1, 16 + NEW_TOKENS, most=1024), []
+        logits = decoder.read(ids)
         for _ in range(NEW_TOKENS):
-            tokens.append(int(decoder.logits[0].argmax()))
-            decoder.step(tokens[-1:])
+            tokens.append(int(logits[0].argmax()))
+            logits = decoder.read(np.array([tokens[-1:]]))
         return tokens
 
     def in_torch() -> list[int]:
         options = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
         with torch.inference_mode():
-            found = reference.generate(
-                torch.tensor(ids), attention_mask=torch.tensor(mask), pad_token_id=0, **options
-            )
+            found = reference.generate(torch.tensor(ids), pad_token_id=0, **options)
         return found[0, 16:].tolist()
 
     same = in_zoo(False) == in_zoo(True) == in_torch()

@@ -206,7 +206,9 @@ class Attention(DecodingLayer, _SelfAttention):
 
     def cache_spec(self, n: int | None, length: int | None) -> Cache:
         """Keys and values, a ring `[n, kv_heads, size, d]` of each; see `zoo.layers.decoding`."""
-        size = length if None in (self.window, length) else min(self.window, length)
+        size = length
+        if length is not None and self.window is not None:
+            size = min(self.window, length)
         ring = keras.KerasTensor((n, self.groups, size, self.size), dtype=self.compute_dtype)
         return {"key": ring, "value": ring}
 
@@ -215,16 +217,14 @@ class Attention(DecodingLayer, _SelfAttention):
         query, key, value = self.queries_keys_values(inputs, places)
         options = {"mask": readable(mask), "causal": self.causal}
         if cache is not None or self.window is not None:
-            places = (
-                ops.arange(ops.shape(inputs)[1], dtype="int32")[None] if places is None else places
-            )
+            places = ops.arange(ops.shape(inputs)[1])[None] if places is None else places
+            places = ops.cast(places, "int32")
             held = places if mask is None else ops.where(ops.cast(mask, "bool"), places, -1)
-            if cache is not None:
-                new = {"key": key, "value": value}
-                read, held, cache = remember(
-                    cache, new, places, mask, moves=self.window is not None
-                )
-                key, value = read["key"], read["value"]
+        if cache is not None:
+            new, moves = {"key": key, "value": value}, self.window is not None
+            read, held, cache = remember(cache, new, places, mask, moves=moves)
+            key, value = read["key"], read["value"]
+        if cache is not None or self.window is not None:
             options = {"mask": self._seen(places, held)}
         x = attended(
             query,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import keras
 
@@ -39,7 +40,8 @@ class Layer(LayerMixin, keras.layers.Layer):
     """A Keras layer whose options are its annotated attributes, as in a dataclass.
 
     The constructor takes them in the order in which they stand, and Keras's own (`name`, `dtype`),
-    then calls `setup`; the config holds them. Subclasses create their children with `child`, and
+    then calls `setup`; the config holds them. An option may be a dataclass, such as a network's
+    config. Subclasses create their children with `child`, and
     define `build` and `compute_output_shape`, so that building a model traces no graph.
     """
 
@@ -82,9 +84,26 @@ class Layer(LayerMixin, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {name: _plain(getattr(self, name)) for name in self.fields}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        nested = [name for name in cls.fields if isinstance(config.get(name), dict)]
+        hints = get_type_hints(cls) if nested else {}
+        return super().from_config(config | {k: _typed(config[k], hints.get(k)) for k in nested})
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """What `_plain` made data of, by its annotation: a dataclass, where that names one."""
+    kind: Any = next((k for k in (hint, *get_args(hint)) if dataclasses.is_dataclass(k)), None)
+    if kind is None or not isinstance(value, dict):
+        return tuple(_typed(v, None) for v in value) if isinstance(value, list) else value
+    hints = get_type_hints(kind)
+    return kind(**{name: _typed(v, hints.get(name)) for name, v in value.items()})
+
 
 def _plain(value: Any) -> Any:
     """Keras wraps assigned containers in tracking ones; a config holds plain data."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, (list, tuple)) else value

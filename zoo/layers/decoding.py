@@ -106,9 +106,21 @@ def _held(size: Any, last: Any) -> Any:
 
 def _stored(ring: Any, new: Any, source: Any) -> Any:
     """A ring with new tokens in its slots, by their index there, `[n, size]`; below 0: none."""
-    if new.shape[2] != 1:
-        n, t = ops.shape(new)[0], ops.shape(new)[2]
-        rows = ops.reshape(ops.transpose(new, (0, 2, 1, 3)), (n * t, new.shape[1], new.shape[3]))
-        places = ops.maximum(source, 0) + ops.arange(n, dtype="int32")[:, None] * t
-        new = ops.transpose(ops.take(rows, places, axis=0), (0, 2, 1, 3))
+    n, t = ops.shape(new)[0], ops.shape(new)[2]
+    if new.shape[2] == 1:
+        return _put(ring, new, source)
+    rows = ops.reshape(ops.transpose(new, (0, 2, 1, 3)), (n * t, new.shape[1], new.shape[3]))
+    places = ops.maximum(source, 0) + ops.arange(n, dtype="int32")[:, None] * t
+    new = ops.transpose(ops.take(rows, places, axis=0), (0, 2, 1, 3))
     return ops.where((source >= 0)[:, None, :, None], new, ring)
+
+
+def _put(ring: Any, new: Any, source: Any) -> Any:
+    """The same for one token of each text, in half of the time: the rest is copied as it is."""
+    n, h, size, d = ops.shape(ring)
+    slot, counts = ops.cast(ops.argmax(source, axis=1), "int32"), ops.max(source, axis=1) >= 0
+    at = ops.arange(n * h, dtype="int32") * size + ops.repeat(slot, h)
+    flat = ops.reshape(ring, (n * h * size, d))
+    counted = ops.repeat(counts, h)[:, None]
+    value = ops.where(counted, ops.reshape(new, (n * h, d)), ops.take(flat, at, axis=0))
+    return ops.reshape(ops.scatter_update(flat, at[:, None], value), (n, h, size, d))

@@ -66,7 +66,7 @@ class _Cached(DecodingLayer):
     def call(self, inputs, **options):
         return self.layer(inputs, **options)
 
-    def compute_output_spec(self, inputs: Any, **options: Any) -> Any:
+    def compute_output_spec(self, inputs: Any, *_: Any, **options: Any) -> Any:
         return self.layer.compute_output_spec(inputs, **options)
 
 

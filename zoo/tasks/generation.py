@@ -50,8 +50,8 @@ class Generation(Task):
         Args:
             prompts: a text, which gives a text, or a list, which gives a list.
             batch_size: prompts per pass.
-            options: fields of `GenerationOptions`: max_new_tokens, temperature (0 is greedy), top_k,
-                top_p, repetition_penalty, stop, seed.
+            options: fields of `GenerationOptions`: max_new_tokens, temperature (0 is greedy),
+                top_k, top_p, repetition_penalty, stop, seed.
 
         Raises:
             InputError: no prompts, or one that the model cannot read; see `begin`.
