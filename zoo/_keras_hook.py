@@ -18,9 +18,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # importlib.abc takes 20 ms to import
-    from collections.abc import Sequence
-    from importlib.abc import Loader
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -87,25 +86,8 @@ def _extend() -> None:
 # ---------------------------------------------------------------- when Keras is imported
 
 
-class _Loader:
-    """Keras's own loader, with the extension after it."""
-
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loader, name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        _imported()
-
-
 class _Finder:
-    """Finds `keras` as the finders behind it would, and wraps its loader."""
+    """Finds `keras` as the finders behind it would; its own loader has `_imported` after it."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -115,13 +97,18 @@ class _Finder:
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                loader: Any = _Loader(spec.loader)
-                spec.loader = loader
+                loader: Any = spec.loader
+                loader.exec_module = functools.partial(_execute, loader.exec_module)
                 return spec  # TensorFlow asks for the spec alone, at times: no import may follow
         return None
 
 
 _FINDER = _Finder()
+
+
+def _execute(exec_module: Callable[[ModuleType], None], module: ModuleType) -> None:
+    exec_module(module)
+    _imported()
 
 
 def _imported() -> None:

@@ -7,15 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Attends(Protocol):
-    """Has attention inside, whose weights `zoo.layers.attention.recording` collects.
+    """Has attention inside, whose weights `zoo.layers.attention.recording` collects."""
 
-    Attributes:
-        attention_maps: how many it adds, side by side.
-        signed_attention: whether one is taken from another, so that their sum means nothing.
-    """
-
-    attention_maps: int
-    signed_attention: bool
+    attention_maps: int  # that it adds, side by side
+    signed_attention: bool  # whether one is taken from another, so that sums mean nothing
 
 
 @runtime_checkable
@@ -29,7 +24,6 @@ class PoolsTokens(Protocol):
             maps: its own attention weights, `[n, s, t]` each.
             count: number of tokens, `t`.
         """
-        ...
 
 
 @runtime_checkable
@@ -41,23 +35,13 @@ class PoolsMap(Protocol):
 
 @runtime_checkable
 class CutsPatches(Protocol):
-    """Makes a map of square patches of images.
+    """Makes a map of square patches of images."""
 
-    Attributes:
-        patch: edge of a patch, in pixels.
-    """
-
-    patch: int
-
-    def compute_output_shape(self, input_shape: Any) -> Any: ...
+    patch: int  # edge in pixels
 
 
 @runtime_checkable
 class LearnsTokens(Protocol):
-    """Puts learned tokens before those of the patches.
+    """Puts learned tokens before those of the patches."""
 
-    Attributes:
-        learned_tokens: number of them.
-    """
-
-    learned_tokens: int
+    learned_tokens: int  # number of them

@@ -52,6 +52,19 @@ class CardFile:
         """All cards, those of the architectures included."""
         return [*map(self.architecture, self.architectures), *map(self.card, self.cards)]
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the card of a name, or of an architecture, has for lists: no card is made."""
+        entry = self.cards.get(name) or self.architectures[name]
+        base = self.architectures.get(entry.get("architecture") or name.partition(".")[0], {})
+        usual: dict[str, Any] = {
+            "task": ModelCard.task,
+            "license": None,
+            "weights": None,
+            "published": {},
+        }
+        own = {"family": self.family, "num_params": base.get("num_params")}
+        return {**usual, **own, **entry}
+
     def default(self, architecture: str) -> str | None:
         """Name of the default card of an architecture, where it has one."""
         tag = self.architectures[architecture].get("default")

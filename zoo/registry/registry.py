@@ -20,7 +20,7 @@ from typing import Any
 
 from zoo.errors import ConfigError, OptionError, UnknownNameError, did_you_mean, nearest, suggestion
 from zoo.options import plain
-from zoo.registry.card import ModelCard, WeightsFile
+from zoo.registry.card import ModelCard, WeightsFile, from_data
 from zoo.registry.card_file import CardFile
 
 CARDS = Path(__file__).parent / "cards"
@@ -58,30 +58,26 @@ def list_models(
         UnknownNameError: a task, licence or family that no model has; the message has the nearest.
         OptionError: a bound that is not a number.
     """
-    tests: list[Callable[[ModelCard], Any]] = []
+    tests: list[Callable[[dict[str, Any]], Any]] = [lambda card: card["weights"]]
     for field, wanted in (("task", task), ("license", license), ("family", family)):
         if wanted is not None:
             tests.append(functools.partial(_has, field, _known(field, wanted)))
     if min_params is not None or max_params is not None:
         low, high = _bound("min_params", min_params, 0), _bound("max_params", max_params, 1e18)
-        tests.append(lambda c: c.num_params is not None and low <= c.num_params <= high)
+        tests.append(lambda c: c["num_params"] is not None and low <= c["num_params"] <= high)
     if min_top1 is not None:
         least = _bound("min_top1", min_top1, 0)
-        tests.append(lambda c: c.published.get("imagenet-1k", {}).get("top1", -1) >= least)
+        tests.append(lambda card: card["published"].get("imagenet-1k", {}).get("top1", -1) >= least)
     if bundled:
-        tests.append(lambda c: c.weights and c.weights.bundled)
+        tests.append(lambda card: card["weights"].get("bundled"))
     if cached:
-        tests.append(lambda c: c.weights and _is_here(c.weights))
-    files = {n: file for file in _files() for n, card in file.cards.items() if card.get("weights")}
-    names = _matching(files, pattern)
-    if not tests:
-        return names
-    cards = (files[name].card(name) for name in names)
-    return [card.name for card in cards if all(test(card) for test in tests)]
+        tests.append(lambda card: _is_here(from_data(WeightsFile, card["weights"])))
+    cards = {name: file.facts(name) for file in _files() for name in file.cards}
+    return [n for n in _matching(cards, pattern) if all(test(cards[n]) for test in tests)]
 
 
-def _has(field: str, values: Sequence[str], card: ModelCard) -> bool:
-    return getattr(card, field) in values
+def _has(field: str, values: Sequence[str], card: dict[str, Any]) -> bool:
+    return card[field] in values
 
 
 def _is_here(weights: WeightsFile) -> bool:
@@ -272,7 +268,8 @@ def _matching(names: Iterable[str], pattern: str | Sequence[str] | None) -> list
 def _known(field_name: str, wanted: str | Sequence[str]) -> list[str]:
     """The values asked for, each of which some card has."""
     asked = [wanted] if isinstance(wanted, str) else list(wanted)
-    known = sorted({getattr(c, field_name) for file in _files() for c in file.every()} - {None})
+    names = ((file, name) for file in _files() for name in (*file.architectures, *file.cards))
+    known = sorted({file.facts(name)[field_name] for file, name in names} - {None})
     for value in asked:
         if value not in known:
             raise UnknownNameError(
