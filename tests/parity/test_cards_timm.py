@@ -68,7 +68,7 @@ def test_a_module_that_no_family_builds_yet():
 
 def test_an_argument_that_no_field_holds():
     config = make_dataclass("Config", [("cfg", tuple, ()), ("norm", str, "")])
-    with pytest.raises(ConfigError, match="norm_layer=batchnorm2d.*Did you mean 'norm'"):
+    with pytest.raises(ConfigError, match=r"norm_layer=batchnorm2d.*Did you mean 'norm'"):
         Encoder("vgg", config).changed(call_of("vgg11_bn"))
 
 
