@@ -16,7 +16,7 @@ import lzma
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from reference import outputs, timm, torch  # noqa: E402
 from sequence_models import AWDLSTM, Network  # noqa: E402
 from silero_vad.utils_vad import get_speech_timestamps_from_probs  # noqa: E402
 from test_text_settings import PAIRS, TEXTS, compare, reference  # noqa: E402
-from text_models import transformers  # noqa: E402
+from text_models import KINDS, run, transformers  # noqa: E402
 
 from zoo.architectures.lstm import LSTMConfig  # noqa: E402
 from zoo.registry import registry  # noqa: E402
@@ -51,10 +51,15 @@ def write(name: str, content: Mapping[str, Any], *, indent: int | None = None) -
     (synthetic.GOLDENS / name).write_text(text, encoding="utf-8")
 
 
-def given_state(module: torch.nn.Module, state: Callable[..., Mapping[str, Any]]) -> dict[str, Any]:
-    """Load the synthetic weights, in float64. Returns the names and shapes of the tensors."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    module.double().load_state_dict({k: torch.tensor(v) for k, v in state(shapes).items()})
+def given_state(
+    module: torch.nn.Module,
+    state: Callable[..., Mapping[str, Any]] = synthetic.state,
+    tied: Collection[str] = (),
+) -> dict[str, Any]:
+    """Load the synthetic weights, in float64. Returns names and shapes of all but the tied ones."""
+    shapes = {k: tuple(v.shape) for k, v in module.state_dict().items() if k not in tied}
+    tensors = {k: torch.tensor(v) for k, v in state(shapes).items()}
+    module.double().load_state_dict(tensors, strict=not tied)
     return {name: list(shape) for name, shape in shapes.items()}
 
 
@@ -70,7 +75,7 @@ def kinds() -> None:
         for name in family.kinds.values():
             options = family.options("golden", name)
             model = make_reference(name, num_classes=CLASSES, **options).eval()
-            given_state(model, synthetic.state)
+            given_state(model)
             logits = outputs(model, synthetic.images()).tolist()
             found[name] = {"options": options, "logits": logits}
             print(name, flush=True)
@@ -167,6 +172,25 @@ def segments(seed: int) -> list[list[int]]:
 
 # ---------------------------------------------------------------- texts
 
+
+def types() -> None:
+    """`transformers/<model type>.json`: logits of a small language model of every type."""
+    for kind in KINDS.values():
+        model = kind.make(kind.language, vocab_size=16)
+        mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+        ids = np.random.default_rng(0).integers(3, 16, mask.shape)
+        arrays = {"input_ids": np.where(mask, ids, kind.padding), "attention_mask": mask}
+        shapes = given_state(model, tied=model.all_tied_weights_keys)
+        content = {
+            "reference": f"transformers {transformers.__version__}, {TORCH}",
+            "config": {"architectures": [type(model).__name__], **model.config.to_diff_dict()},
+            "tensors": shapes,
+            "inputs": {name: array.tolist() for name, array in arrays.items()},
+            "logits": run(model, arrays)["logits"].tolist(),
+        }
+        write(f"transformers/{kind.model_type}.json", content)
+
+
 SENTENCES = (
     "The cat sat on the mat.",
     "A feline rested on a rug.",
@@ -238,7 +262,7 @@ def tokenized(folder: Path, theirs: Any) -> dict[str, Any]:
 
 GOLDENS = {
     function.__name__: function
-    for function in (kinds, manifests, sequences, speech, sentences, tokenizers)
+    for function in (kinds, manifests, types, sequences, speech, sentences, tokenizers)
 }
 
 

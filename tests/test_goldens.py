@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 import synthetic
 import tensorflow as tf
+from safetensors.numpy import save_file
 
+import zoo
 from zoo.layers.building import build_uninitialized, dtype_scope, initialize, named_weights
 from zoo.registry import registry
 
-FILES = [json.loads(path.read_text("utf-8")) for path in (synthetic.GOLDENS / "timm").iterdir()]
+
+def goldens(library: str) -> dict[str, dict]:
+    """The files of a library's folder, by name."""
+    paths = sorted((synthetic.GOLDENS / library).iterdir())
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in paths}
+
+
+FILES = goldens("timm").values()
+TYPES = goldens("transformers")
 GOLDENS = {name: (file, golden) for file in FILES for name, golden in file["outputs"].items()}
 
 
@@ -52,6 +62,19 @@ def test_outputs_are_the_references(name):
     theirs = np.array(golden["logits"])
     assert ours.shape == theirs.shape
     assert np.linalg.norm(ours - theirs) < 1e-9 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_text_models_are_the_references(model_type, tmp_path):
+    golden = TYPES[model_type]
+    (tmp_path / "config.json").write_text(json.dumps(golden["config"]))
+    save_file(synthetic.state(golden["tensors"]), tmp_path / "model.safetensors")
+    model = zoo.load(tmp_path, dtype="float64")
+    ours = model({name: tf.constant(array) for name, array in golden["inputs"].items()}).numpy()
+    theirs = np.array(golden["logits"])
+    assert ours.shape == theirs.shape
+    assert np.linalg.norm(ours - theirs) < 1e-9 * np.linalg.norm(theirs)
+    assert not model.load_report.fresh
 
 
 @pytest.mark.parametrize("name", sorted(manifests()))

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,14 @@ from kinds import FAMILIES
 from reference import call_of, timm, torch
 from timm.models import save_for_hf
 
+from zoo.errors import ConfigError
 from zoo.registry import registry
 from zoo.registry.repo_config import card_from_config, config_from_card
 from zoo.registry.timm_config import image_spec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from cards.__main__ import files
+from cards.arguments import Encoder
 from cards.text import read
 from cards.timm_models import encoder_of
 
@@ -55,6 +57,19 @@ def test_our_configs_default_to_what_timms_classes_default_to(name):
     defaults = encoder_of(family.name).standard(call_of(name).model)
     ours = {k: v for k, v in vars(family.config()).items() if k in defaults}
     assert ours == {k: tuple(v) if isinstance(v, list) else v for k, v in defaults.items()}
+
+
+def test_a_module_that_no_family_builds_yet():
+    assert Encoder("vgg", None).changed(call_of("vgg11_bn")) == {
+        "cfg": [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"],
+        "norm_layer": "batchnorm2d",
+    }
+
+
+def test_an_argument_that_no_field_holds():
+    config = make_dataclass("Config", [("cfg", tuple, ()), ("norm", str, "")])
+    with pytest.raises(ConfigError, match=r"norm_layer=batchnorm2d.*Did you mean 'norm'"):
+        Encoder("vgg", config).changed(call_of("vgg11_bn"))
 
 
 def test_timm_builds_and_loads_from_a_config_that_zoo_wrote(tmp_path):

@@ -1,4 +1,4 @@
-"""Names of classes: the ImageNet label sets, as data (written by `scripts/build_cards.py`).
+"""Names of classes: the ImageNet label sets, as data (written by `scripts/cards/labels.py`).
 
 `labels/<set>.txt.gz` lists a set's WordNet synsets in class order, `labels/lemmas.tsv.gz` gives
 each synset its name, and `labels/index.json` the number of classes of each set.

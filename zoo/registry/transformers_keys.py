@@ -1,7 +1,7 @@
 """Which keys of a `config.json` transformers reads, and which of them change nothing here.
 
 `transformers_keys.json` has the keys of each model type, told from transformers' own code by
-`scripts/build_config_keys.py`. Any other key is idle: a load lists it. A key that transformers
+`scripts/cards/config_keys.py`. Any other key is idle: a load lists it. A key that transformers
 reads must be one that zoo uses, or stand below with a reason, or have the value that transformers
 would take without it.
 """
