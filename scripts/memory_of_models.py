@@ -28,6 +28,8 @@ _TEXT = {"max_positions": 32, "hidden_size": 128, "num_layers": 2, "num_heads": 
 _TEXT |= {"vocab_size": 8000, "intermediate_size": 256}
 _IMAGES = {"num_classes": 8, "labels": [str(i) for i in range(8)]}
 
+_M_PERTURB = -6  # of glibc's malloc.h
+
 # one of each way to compute, with weights that stand out of the noise: architecture, options
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("resnet10t", _IMAGES),
@@ -82,6 +84,9 @@ def use_once(kind: str) -> tuple[weakref.ref, int]:
 def growth(kind: str, loads: int) -> dict[str, float | bool]:
     """Megabytes that stay of one load, by resident memory, and what was to be expected."""
     libc, resident, dead = ctypes.CDLL(None), [], True
+    # memory is touched as soon as it is allocated: the pool that TensorFlow has with oneDNN would
+    # else become resident bit by bit, over dozens of loads, though it grows no more
+    libc.mallopt(_M_PERTURB, 1)
     for _ in range(loads):
         variable, size = use_once(kind)
         gc.collect()

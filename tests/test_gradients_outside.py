@@ -146,7 +146,7 @@ def test_of_a_model_of_unknown_sizes(name):
     assert_close(inside(x), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "vit", "resnet"])
+@pytest.mark.parametrize("name", ["bert", "vit", "resnet", "lstm"])
 def test_of_an_exported_model(name, tmp_path):
     model, x = _model(name), _inputs(KINDS[name])
     if name == "bert":  # an exported model wants all of its inputs
@@ -159,6 +159,9 @@ def test_of_an_exported_model(name, tmp_path):
     layer = keras.layers.TFSMLayer(tmp_path / "saved", call_endpoint="serve", dtype="float64")
     weights = [v.value for v in layer.trainable_variables]
     assert_close(_slopes(layer, _twins(variables, weights), x), expected)
+    if name == "lstm":  # also where XLA compiles what was read
+        under_xla = tf.function(lambda x: again.serve(x), jit_compile=True)
+        np.testing.assert_allclose(under_xla(x), model(x), rtol=1e-12)
     if name != "bert":
         images = tf.constant(x)
         np.testing.assert_allclose(slope(layer, images), slope(model, images), atol=1e-12)

@@ -15,6 +15,7 @@ from zoo.compiling import checked_loss, checked_metrics
 from zoo.errors import InputError, TaskError, did_you_mean
 from zoo.layers.base import register
 from zoo.layers.initial import drawn, untrained
+from zoo.layers.kernels.gradient import portable
 from zoo.record import LoadReport, Record
 from zoo.registry.card import ModelCard
 from zoo.tasks.base import Task
@@ -211,6 +212,11 @@ class Model(keras.Model):
                 if kwargs[name] is not None:
                     kwargs[name] = checked_metrics(kwargs[name], task)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's."""
+        with portable():
+            return super().export(*args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))

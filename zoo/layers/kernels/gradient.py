@@ -14,9 +14,13 @@ with the same kind of call share it, so that it is traced once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
+
+_PORTABLE: ContextVar[bool] = ContextVar("portable", default=False)
 
 
 def with_gradient(
@@ -48,27 +52,78 @@ def with_gradient(
     if signature is None:
         signature = [any_size(x) for x in tensors]
     xla = in_xla() if xla is None else xla
-    return _shared(function, tuple(sorted(options.items())), tuple(signature), xla)(*tensors)
+    key = (tuple(sorted(options.items())), tuple(signature), xla, _PORTABLE.get())
+    return _shared(function, *key)(*tensors)
 
 
-def constant(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` with no gradient, whose inside no tape looks into.
+def compiled(function: Any, *arguments: Any) -> Any:
+    """`function(*arguments)`, compiled by XLA once for all graphs, with no gradient.
 
-    Behind `tf.stop_gradient`, a second tape would still ask what is inside for its gradient.
+    No tape looks inside: behind `tf.stop_gradient`, a second one would still ask what is there for
+    its gradient.
 
     Args:
+        function: a `tf.function` of `jit_compile=True`.
         arguments: tensors, and lists of them; of `with_gradient`'s function, or made of these.
     """
     import tensorflow as tf
 
     flat = tf.nest.flatten(arguments)
+    here = tf.executing_eagerly() or in_xla() or _PORTABLE.get()
+    launch = function if here else functools.partial(_launch, function)
 
     def call(*tensors):
         fixed = [tf.stop_gradient(x) for x in tensors]  # an eager tape does look
-        outputs = function(*tf.nest.pack_sequence_as(arguments, fixed))
+        outputs = launch(*tf.nest.pack_sequence_as(arguments, fixed))
         return outputs, lambda *_: [None] * len(tensors)
 
     return tf.custom_gradient(call)(*flat)
+
+
+def _launch(function, *arguments):
+    """The call by the operation that runs a program of XLA's, `XlaLaunch`.
+
+    For an ordinary call, TensorFlow copies the function once more for each graph around it, with
+    all that this graph calls, and never frees that.
+    """
+    import tensorflow as tf
+
+    specs = tf.nest.map_structure(any_size, arguments)
+    concrete = function.get_concrete_function(*specs)
+    graph = tf.compat.v1.get_default_graph()
+    concrete.add_to_graph(graph)
+    inputs, results = tf.nest.flatten(arguments), tf.nest.flatten(concrete.structured_outputs)
+    name = tf.compat.v1.NameAttrList(name=concrete.name)
+    attributes = {
+        "function": tf.compat.v1.AttrValue(func=name),
+        "Nresources": tf.compat.v1.AttrValue(i=0),
+        "Tconstants": _types(),
+        "Targs": _types(*inputs),
+        "Tresults": _types(*results),
+    }
+    operation = graph.create_op(
+        "XlaLaunch", inputs, [x.dtype for x in results], attrs=attributes, name=function.__name__
+    )
+    for output, like in zip(operation.outputs, results, strict=True):
+        output.set_shape(like.shape)
+    return tf.nest.pack_sequence_as(concrete.structured_outputs, operation.outputs)
+
+
+def _types(*tensors):
+    import tensorflow as tf
+
+    kinds = [x.dtype.as_datatype_enum for x in tensors]
+    return tf.compat.v1.AttrValue(list=tf.compat.v1.AttrValue.ListValue(type=kinds))
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """What is traced within runs elsewhere too: under XLA, or where only its calls are known."""
+    token = _PORTABLE.set(True)
+    try:
+        yield
+    finally:
+        _PORTABLE.reset(token)
 
 
 def any_size(x: Any, *axes: int) -> Any:
@@ -91,8 +146,9 @@ def in_xla() -> bool:
 
 
 @functools.cache
-def _shared(function, options, signature, xla: bool):
-    """One for XLA has to say so, or its control flow would not be made for it."""
+def _shared(function, options, signature, xla: bool, portable: bool):
+    """One for XLA has to say so, or its control flow would not be made for it; one that is to be
+    `portable` is traced as such."""
     import tensorflow as tf
 
     return tf.function(

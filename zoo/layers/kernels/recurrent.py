@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.kernels.gradient import any_size, constant, with_gradient
+from zoo.layers.kernels.gradient import any_size, compiled, with_gradient
 
 BLOCK = 32  # steps that are compiled as one loop
 
@@ -271,7 +271,7 @@ def _block(cell, x, state, lengths, steps, weights):
 def _differentiable(x, output, memory, lengths, steps, *weights, cell):
     forward, _ = _compiled(cell)
     # a loop that XLA compiles has no gradient, and a tape would ask for one
-    outputs, final, final_memory = constant(forward, x, output, memory, lengths, steps, weights)
+    outputs, final, final_memory = compiled(forward, x, output, memory, lengths, steps, weights)
 
     def gradient(*upstream):
         tensors = [x, output, memory, lengths, steps, outputs, *upstream, *weights]
@@ -292,7 +292,7 @@ def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell):
     before = tf.concat([output[None], outputs[:-1]], 0)
     mirrored = [tf.transpose(w) for w in (weights[1], *weights[4:])]
     arguments = (x, before, memory, lengths, steps, weights, mirrored, upstream)
-    dx, d_output, d_memory, d_weights = constant(backward, *arguments)
+    dx, d_output, d_memory, d_weights = compiled(backward, *arguments)
 
     def gradient(*upstreams):
         inputs, lived = (x, output, memory, *weights), tf.minimum(lengths, steps)
