@@ -3,6 +3,7 @@
 import functools
 import gzip
 import json
+import os
 
 import keras
 import numpy as np
