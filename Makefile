@@ -12,12 +12,12 @@ demo: $(VENV)/.base
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(WORKERS) --ignore tests/parity
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --ignore tests/parity
 
-# what touches the hub, under the oldest client that is supported
+# what touches the hub, under the oldest client that is supported; CI takes a few of it
+OLD_CLIENT_TESTS ?= tests/test_hub_*.py tests/test_weights_*.py tests/test_publishing_hub.py
 test-old-client: $(OLD_CLIENT)/.stamp
-	PYTHONPATH=. $(OLD_CLIENT)/bin/python -m pytest -n $(WORKERS) tests/test_hub_*.py tests/test_weights_*.py \
-	  tests/test_publishing_hub.py
+	PYTHONPATH=. $(OLD_CLIENT)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(OLD_CLIENT_TESTS)
 
 check: $(VENV)/.test
 	$(BIN)/ruff format --check .
@@ -27,10 +27,11 @@ check: $(VENV)/.test
 
 # one architecture of every kind, live against the reference libraries
 parity: $(VENV)/.parity
-	$(BIN)/python -m pytest -n $(WORKERS) tests/parity
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup tests/parity
 
 # every architecture name; resumes where it stopped; writes docs/parity.md
 parity-all: $(VENV)/.parity
+	ZOO_EVERY_NAME=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_goldens.py
 	$(BIN)/python scripts/parity_all.py
 
 bench: $(VENV)/.bench

@@ -31,6 +31,18 @@ pytest_plugins = ["hub_fixtures", "cli_fixtures"]
 _online = False
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share what a module makes for them run on one worker, which makes it once."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs
+        shared = [name for name, known in fixtures.items() if known[-1].scope == "module"]
+        if shared:
+            made = getattr(item, "callspec", None)
+            which = [made.indices[name] for name in shared if made and name in made.indices]
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {which}"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     global _online

@@ -1,5 +1,6 @@
 """Where networks look: attention maps, rollout and Grad-CAM against computations of their own."""
 
+import functools
 import gc
 import sys
 import weakref
@@ -26,8 +27,12 @@ import train_digits
 PHOTOS = load_sample_images().images  # uint8 [427, 640, 3]
 
 
+@functools.cache
 def shaken(name, **options):
-    """A network with random weights, large enough that attention is far from even."""
+    """A network with random weights, large enough that attention is far from even.
+
+    One for all tests that look at it, with its compiled functions.
+    """
     keras.utils.set_random_seed(5)
     model = zoo.load(name, pretrained=False, **options)
     for path, weight in named_weights(model).items():
@@ -182,12 +187,12 @@ def test_heat_lies_where_its_patch_is():
 # ---------------------------------------------------------------- Grad-CAM
 
 
-CONVOLUTIONAL = {  # architecture: edge of the image, layer whose map is explained
-    "test_resnet": (160, "layer4.0"),
-    "resnet_mini.digits": (32, "layer2.0"),
-    "resnetv2_50": (64, "stages.2.blocks.5"),
-    "skresnet18": (64, "layer3.1"),
-    "resnest14d": (64, "layer3.0"),
+CONVOLUTIONAL = {  # architecture: edge of the image, layer whose map is explained, blocks
+    "test_resnet": (160, "layer4.0", {}),
+    "resnet_mini.digits": (32, "layer2.0", {}),
+    "resnetv2_50": (64, "stages.2.blocks.1", {"layers": (1, 1, 2, 1)}),
+    "skresnet18": (64, "layer3.1", {"layers": (1, 1, 2, 1)}),
+    "resnest14d": (64, "layer3.0", {}),
 }
 
 
@@ -203,9 +208,9 @@ def brightest(heat, edge=160):
 def test_grad_cam_is_the_papers(name):
     import tensorflow as tf
 
-    edge, layer = CONVOLUTIONAL[name]
+    edge, layer, blocks = CONVOLUTIONAL[name]
     keras.utils.set_random_seed(5)
-    model = zoo.load(name, pretrained=name.endswith("digits"), input_size=edge)
+    model = zoo.load(name, pretrained=name.endswith("digits"), input_size=edge, **blocks)
     after = model.layers[model.layers.index(model.get_layer(layer)) + 1 :]
     features = outputs_of(model, layer, model.preprocess(PHOTOS))
     targets, greatest = range(3, 7), []

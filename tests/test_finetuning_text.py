@@ -8,6 +8,7 @@ from synthetic_texts import bert, gpt2
 
 import zoo
 from zoo.errors import InputError, TaskError
+from zoo.preprocessing.text import TextPreprocessor
 
 RECIPE = {"epochs": 30, "batch_size": 8, "learning_rate": 3e-3, "seed": 3}
 
@@ -62,7 +63,12 @@ def test_tables_and_files_of_texts(base, tmp_path):
 @pytest.mark.parametrize("strategy", ["head", "gradual"])
 def test_strategies(base, strategy, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    encode, calls = TextPreprocessor.encode, []
+    monkeypatch.setattr(
+        TextPreprocessor, "encode", lambda *args: calls.append(len(args[1])) or encode(*args)
+    )
     result = zoo.finetune(base, TRAIN, TEST, strategy=strategy, **RECIPE | {"epochs": 3})
+    assert calls == [32, 16]  # each text once, whatever the epochs
     assert len(result.history["loss"]) == 3
     before, after = (m.get_layer("embeddings").get_weights()[0] for m in (base, result.model))
     assert np.array_equal(before, after) == (strategy == "head")

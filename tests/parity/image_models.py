@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -30,6 +31,11 @@ class Pair:
     state: dict[str, np.ndarray]
     reduced: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # options that shrink it
     stated: Any = None  # the config that the weights are of, if it is another
+
+    @functools.cached_property
+    def wide(self) -> keras.Model:
+        """Our model in float64."""
+        return self.ours("float64")
 
     def ours(self, dtype: str) -> keras.Model:
         """Our model; it gives the feature maps and, last, the logits."""
@@ -185,8 +191,7 @@ def figures(pair: Pair) -> dict[str, float]:
     """
     x = images(size_for(pair))
     exact = run_reference(pair, x)
-    wide = pair.ours("float64")(tf.constant(x))
-    errors = [relative_error(a, b) for a, b in zip(wide, exact, strict=True)]
+    errors = [relative_error(a, b) for a, b in zip(pair.wide(tf.constant(x)), exact, strict=True)]
     single = pair.ours("float32")(tf.constant(x.astype(np.float32)))[-1]
     pair.reference.float()
     theirs = run_reference(pair, x.astype(np.float32))[-1]
@@ -208,7 +213,7 @@ def passes(errors: Mapping[str, Any]) -> bool:
 def exact_error(pair: Pair) -> float:
     """Relative error of the output in float64."""
     x = images(size_for(pair))
-    return relative_error(pair.ours("float64")(tf.constant(x))[-1], run_reference(pair, x)[-1])
+    return relative_error(pair.wide(tf.constant(x))[-1], run_reference(pair, x)[-1])
 
 
 def gradient_error(pair: Pair) -> float:
@@ -221,7 +226,7 @@ def gradient_error(pair: Pair) -> float:
         loss.backward()
     theirs = {k: p.grad.numpy() for k, p in pair.reference.named_parameters()}
     buffers = {k: np.zeros_like(v) for k, v in pair.state.items() if k not in theirs}
-    model = pair.ours("float64")
+    model = pair.wide
     weights = {k: v for k, v in named_weights(model).items() if v.trainable}
     with tf.GradientTape() as tape:
         ours_loss = tf.reduce_sum(model(tf.constant(x), training=False)[-1] * direction)

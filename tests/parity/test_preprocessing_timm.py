@@ -22,6 +22,7 @@ PHOTOGRAPHS = [
     *(_SKIMAGE / name for name in ("hubble_deep_field.jpg", "retina.jpg", "ihc.png", "camera.png")),
 ]
 INTERPOLATIONS = ["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+CROP_MODES = ["center", "squash", "border"]
 SIZES = [((224, 224), 0.875), ((96, 160), 0.95), ((129, 97), 1.0), ((224, 224), 1.15)]
 
 
@@ -52,7 +53,7 @@ def assert_graph_agrees(graph, expected, spec):
     assert np.mean(off.max(axis=-1) < 1e-4) >= 0.999
 
 
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize(("size", "crop_pct"), SIZES)
 def test_photographs(crop_mode, interpolation, size, crop_pct):
@@ -60,11 +61,14 @@ def test_photographs(crop_mode, interpolation, size, crop_pct):
         input_size=size, crop_pct=crop_pct, crop_mode=crop_mode, interpolation=interpolation
     )
     preprocess = ImagePreprocessor(spec)
-    for path, ours in zip(PHOTOGRAPHS, preprocess(PHOTOGRAPHS), strict=True):
+    # a third each; all of them in every interpolation and mode
+    third = SIZES.index((size, crop_pct)) + INTERPOLATIONS.index(interpolation)
+    photographs = PHOTOGRAPHS[third % 3 :: 3]
+    for path, ours in zip(photographs, preprocess(photographs), strict=True):
         np.testing.assert_array_equal(ours, reference(picture(path), spec), err_msg=path.name)
 
 
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_photographs_in_the_graph(crop_mode, interpolation):
     """From the file's bytes on."""
@@ -72,7 +76,7 @@ def test_photographs_in_the_graph(crop_mode, interpolation):
     graph = tf.function(
         ImagePreprocessor(spec).graph.from_bytes, input_signature=[tf.TensorSpec([], tf.string)]
     )
-    for path in PHOTOGRAPHS:
+    for path in PHOTOGRAPHS[CROP_MODES.index(crop_mode) :: 3]:
         expected = reference(picture(path), spec)
         assert_graph_agrees(graph(path.read_bytes()), expected, spec)
 
@@ -100,7 +104,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("form", AWKWARD)
-@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
 @pytest.mark.parametrize(("size", "crop_pct"), [((64, 64), 1.15), ((60, 90), 0.875)])
 def test_awkward_pictures(form, crop_mode, size, crop_pct):
     image = AWKWARD[form](picture(PHOTOGRAPHS[0]))

@@ -12,7 +12,8 @@ from hub_fixtures import MEMBER
 from image_models import shake
 from reference import Widened, assert_same_bits, outputs, relative_error, timm, torch
 from sklearn.datasets import load_digits
-from synthetic_texts import MINILM
+from synthetic_texts import bert
+from test_finetuning_text import RECIPE, TRAIN
 
 import zoo
 from zoo.publishing import publish
@@ -173,27 +174,13 @@ def test_timm_predicts_as_a_fine_tuned_model_that_was_published(hub, tmp_path, n
 
 
 def test_transformers_predicts_as_a_fine_tuned_text_model_that_was_published(hub, tmp_path):
-    names = ["folders", "numbers"]
-    texts = [
-        *("Copy a file into a folder.", "Remove a directory tree.", "The name of a path."),
-        *("Move a folder elsewhere.", "List what lies in a directory.", "Rename this file."),
-        *("The sum of two integers.", "Round a float.", "Divide one number by another."),
-        *("The square root of x.", "Multiply by two.", "Compute the mean of the data."),
-    ]
-    labels = [names[k // 6] for k in range(12)]
-    result = zoo.finetune(
-        zoo.load(MINILM, labels=names),
-        (texts, labels),
-        (texts, labels),
-        epochs=6,
-        batch_size=4,
-        learning_rate=1e-4,
-        output=tmp_path / "run",
-    )
+    texts, labels = TRAIN
+    model = zoo.load(bert(tmp_path / "base"))
+    result = zoo.finetune(model, TRAIN, TRAIN, output=tmp_path / "run", **RECIPE)
     assert result.metrics.accuracy == 1
     publish(tmp_path / "run", "acme/texts", endpoint=hub.url, token=MEMBER, license="apache-2.0")
     theirs, said, _ = in_reference(TEXTS, hub, "acme/texts", np.array(texts), tmp_path)
     ours = np.asarray(result.model(result.model.preprocess(texts)))
     assert relative_error(ours, theirs) < 1e-4
-    assert [names[k] for k in theirs.argmax(-1)] == labels
-    assert said == [2, names]
+    assert [("cat", "dog")[k] for k in theirs.argmax(-1)] == labels
+    assert said == [2, ["cat", "dog"]]

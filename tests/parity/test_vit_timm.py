@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from image_models import figures, images, make_pair, run_reference
+from image_models import exact_error, images, make_pair, run_reference
 from reference import outputs, relative_error, timm, torch
 
 import zoo
@@ -12,7 +12,7 @@ SMALL = {"depth": 2, "num_classes": 7}
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
 def test_the_native_size_equals(name):
-    assert figures(make_pair(name))["float64"] < 1e-9
+    assert exact_error(make_pair(name)) < 1e-9
 
 
 @pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_224"])
@@ -34,7 +34,7 @@ def test_sizes_that_are_no_whole_patches():
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax"])
 def test_other_pools_equal(pool):
     pair = make_pair("vit_tiny_patch16_224", global_pool=pool, img_size=(48, 32), **SMALL)
-    assert figures(pair)["float64"] < 1e-9
+    assert exact_error(pair) < 1e-9
 
 
 @pytest.mark.parametrize("patch", [8, 12, 20])

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -63,6 +63,7 @@ class Examples:
         names: what reports call each input: its path, "row 17 of flowers.csv", "example 17".
         skipped: name and reason of what was left out.
         kind: of the inputs; a str is a path for images, and a text for sequences.
+        encoded: what `pipeline.encode` made of sequences, and the spec that it is for.
 
     Raises:
         InputError: there are not as many labels and names as inputs.
@@ -74,6 +75,7 @@ class Examples:
     names: tuple[str, ...]
     skipped: Skipped = ()
     kind: Kind = "image"
+    encoded: list[tuple[Any, list[Any]]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.inputs) == len(self.labels) == len(self.names):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -252,9 +252,18 @@ def _train(
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     # the strategy's scope is for the weights and for the optimizer's moments
-    devices = tf.distribute.MirroredStrategy().scope() if settings.distribute else nullcontext()
+    devices = mirrored().scope() if settings.distribute else nullcontext()
     with host_errors(), devices:
         return _trained(model, data, settings, store, callbacks)
+
+
+@cache
+def mirrored() -> Any:
+    """The strategy of all devices: one for a process, since TensorFlow numbers what the devices of
+    two exchange alike, and takes the one for the other."""
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy()
 
 
 def _trained(

@@ -332,11 +332,19 @@ def _without_size(array: np.ndarray, size: int | None) -> tuple[tuple[int | None
 
 
 def encode(examples: Examples, preprocess: Sequences) -> list[Any]:
-    """Each sequence as the model takes it, without padding.
+    """Each sequence as the model takes it, without padding; made once for all epochs.
 
     Raises:
         InputError: one that the model does not take, by name.
     """
+    for spec, rows in examples.encoded:
+        if spec == preprocess.spec:
+            return rows
+    examples.encoded.append((preprocess.spec, _encoded(examples, preprocess)))
+    return examples.encoded[-1][1]
+
+
+def _encoded(examples: Examples, preprocess: Sequences) -> list[Any]:
     if isinstance(preprocess, TextPreprocessor):
         return preprocess.encode(list(examples.inputs))
     rows = []
