@@ -22,11 +22,11 @@ class Family:
     parity: Options = field(default_factory=dict)
     golden: Options = field(default_factory=dict)
     sweep: Options = field(default_factory=dict)
-    whole: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, Options]] = field(default_factory=dict)
 
     def options(self, use: str, name: str) -> dict[str, Any]:
         """The options of the network `name` where it serves as `parity`, `golden` or `sweep`."""
-        options = {} if name in self.whole.get(use, ()) else getattr(self, use)
+        options = self.own.get(use, {}).get(name, getattr(self, use))
         return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 

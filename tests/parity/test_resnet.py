@@ -3,6 +3,8 @@
 import pytest
 from image_models import exact_error, make_pair
 
+SHORT = {"layers": (1, 2, 1, 1)}
+
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d", "resnetv2_50", "resnetv2_18d"])

@@ -8,7 +8,6 @@ from reference import outputs, relative_error, timm, torch
 import zoo
 
 SMALL = {"depth": 2, "num_classes": 7}
-NARROW = SMALL | {"embed_dim": 96, "num_heads": 4}
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])

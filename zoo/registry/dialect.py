@@ -12,13 +12,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, WeightsError, did_you_mean
 from zoo.registry.config_keys import Choice, Fields, Key, Values
-from zoo.weights.mapping import WeightMap
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoo.weights.mapping import WeightMap
 
 TRANSFORMERS = "transformers 5.24.0"  # whose config classes the defaults are
 TIMM = "timm 1.0.31"
