@@ -181,7 +181,8 @@ def resized(pair: Pair, size: tuple[int, int]) -> Pair:
 
     `ours` then loads the file's weights, and resamples them itself.
     """
-    kept = {"depth": pair.config.depth, "num_classes": pair.config.num_classes}
+    names = ("depth", "embed_dim", "num_heads", "num_classes")
+    kept = {name: getattr(pair.config, name) for name in names}
     reference = make_reference(pair.name, img_size=size, **kept).double().eval()
     fit = handed_over(pair.name).kwargs["pretrained_filter_fn"]
     with Widened():
