@@ -18,10 +18,9 @@ from sklearn.datasets import load_digits
 
 import zoo
 from zoo.errors import DiskError, InputError, OptionError, TaskError, TrainingError
-from zoo.finetuning import Augment
+from zoo.finetuning import Augment, pipeline
 from zoo.finetuning import features as cached_features
 from zoo.layers.building import named_weights
-from zoo.preprocessing.sequence import SequencePreprocessor
 
 PLAIN = Augment(crop=None, flip=0.0)
 
@@ -330,12 +329,12 @@ def killed(model: str, output: Path, images: bool, at: list[int]) -> None:
 
 
 def test_sequences_are_encoded_once_for_all_phases_and_epochs(lstm, monkeypatch):
-    encode, calls = SequencePreprocessor.encode, []
+    encoded, calls = pipeline._encoded, []
     monkeypatch.setattr(
-        SequencePreprocessor, "encode", lambda *args: calls.append(args[1]) or encode(*args)
+        pipeline, "_encoded", lambda *args: calls.append(len(args[0])) or encoded(*args)
     )
     run(lstm, strategy="gradual", epochs=2)
-    assert len(calls) == 40 + 30
+    assert calls == [40, 30]
 
 
 @pytest.mark.parametrize(

@@ -15,4 +15,4 @@ def test_dilated_networks_equal(name, output_stride):
 
 @pytest.mark.parametrize("pool", ["max", "avgmax", "catavgmax"])
 def test_other_pools_equal(pool):
-    assert exact_error(make_pair("resnet18", global_pool=pool, layers=(1, 2, 1, 1))) < 1e-9
+    assert exact_error(make_pair("resnet18", global_pool=pool, **SHORT)) < 1e-9
