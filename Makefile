@@ -40,6 +40,7 @@ bench: $(VENV)/.bench
 # the registry's data files
 cards: $(VENV)/.parity
 	$(BIN)/python -m scripts.cards
+	$(BIN)/python scripts/build_index.py
 
 # what `make test` holds against the reference libraries
 goldens: $(VENV)/.parity
