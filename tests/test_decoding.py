@@ -238,7 +238,6 @@ class Widths:
 @register
 class Configured(DecodingLayer):
     config: Widths
-    fields = ("config",)
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)

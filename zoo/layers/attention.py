@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 from keras import ops
@@ -111,31 +111,16 @@ class _SelfAttention(Layer):
         attn_drop, proj_drop: dropout rates, of the weights and of the output.
     """
 
-    fields: ClassVar[tuple[str, ...]] = (
-        *("heads", "qkv_bias", "proj_bias", "qk_norm", "scale_norm", "norm_layer", "norm_eps"),
-        *("attn_drop", "proj_drop"),
-    )
+    heads: int
+    qkv_bias: bool = True
+    proj_bias: bool = True
+    qk_norm: bool = False
+    scale_norm: bool = False
+    norm_layer: str = "layernorm"
+    norm_eps: float = 1e-6
+    attn_drop: float = 0.0
+    proj_drop: float = 0.0
     attention_maps, signed_attention = 1, False
-
-    def __init__(
-        self,
-        heads: int,
-        *,
-        qkv_bias: bool = True,
-        proj_bias: bool = True,
-        qk_norm: bool = False,
-        scale_norm: bool = False,
-        norm_layer: str = "layernorm",
-        norm_eps: float = 1e-6,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads, self.qkv_bias, self.proj_bias = heads, qkv_bias, proj_bias
-        self.qk_norm, self.scale_norm = qk_norm, scale_norm
-        self.norm_layer, self.norm_eps = norm_layer, norm_eps
-        self.attn_drop, self.proj_drop = attn_drop, proj_drop
 
     def make_norm(self, name: str) -> keras.layers.Layer:
         return self.child(norm_type(self.norm_layer), epsilon=self.norm_eps, name=name)
@@ -181,22 +166,11 @@ class Attention(DecodingLayer, _SelfAttention):
             None is all.
     """
 
-    fields = (*_SelfAttention.fields, "kv_heads", "head_dim", "scale", "causal", "window")
-
-    def __init__(
-        self,
-        heads: int,
-        *,
-        kv_heads: int | None = None,
-        head_dim: int | None = None,
-        scale: float | None = None,
-        causal: bool = False,
-        window: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(heads, **kwargs)
-        self.kv_heads, self.head_dim = kv_heads, head_dim
-        self.scale, self.causal, self.window = scale, causal, window
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    scale: float | None = None
+    causal: bool = False
+    window: int | None = None
 
     def build(self, input_shape: Shape) -> None:
         self.groups = self.kv_heads or self.heads
@@ -300,11 +274,7 @@ class DifferentialAttention(Differential, _SelfAttention):
         depth: number of the block, from 0.
     """
 
-    fields = (*_SelfAttention.fields, "depth")
-
-    def __init__(self, heads: int, *, depth: int = 0, **kwargs: Any) -> None:
-        super().__init__(heads, **kwargs)
-        self.depth = depth
+    depth: int = 0
 
     def build(self, input_shape: Shape) -> None:
         width = input_shape[-1]

@@ -41,26 +41,24 @@ class Layer(LayerMixin, keras.layers.Layer):
 
     The constructor takes them in the order in which they stand, and Keras's own (`name`, `dtype`),
     then calls `setup`; the config holds them. An option may be a dataclass, such as a network's
-    config. Subclasses create their children with `child`, and
-    define `build` and `compute_output_shape`, so that building a model traces no graph.
+    config. Subclasses create their children with `child`, and define `build` and
+    `compute_output_shape`, so that building a model traces no graph.
     """
 
-    fields: ClassVar[tuple[str, ...]] = ()
-    _options: ClassVar[tuple[str, ...]] = ()
+    fields: ClassVar[tuple[str, ...]] = ()  # the names of the options
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         own = [one for one in reversed(cls.__mro__) if issubclass(one, Layer) and one is not Layer]
         hints = [hint for one in own for hint in inspect.get_annotations(one).items()]
-        cls._options = tuple(dict.fromkeys(n for n, hint in hints if "ClassVar" not in hint))
-        cls.fields = cls._options or cls.fields
+        cls.fields = tuple(dict.fromkeys(n for n, hint in hints if "ClassVar" not in hint))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = dict(zip(self._options, args, strict=False))
-        if len(args) > len(self._options) or given.keys() & kwargs.keys():
-            names = ", ".join(self._options)
+        given = dict(zip(self.fields, args, strict=False))
+        if len(args) > len(self.fields) or given.keys() & kwargs.keys():
+            names = ", ".join(self.fields)
             raise TypeError(f"{type(self).__name__} takes each of ({names}) once; got {args}.")
-        for name in self._options:
+        for name in self.fields:
             if name in kwargs:
                 given[name] = kwargs.pop(name)
             elif name not in given and not hasattr(type(self), name):
