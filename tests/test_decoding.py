@@ -239,10 +239,6 @@ class Widths:
 class Configured(DecodingLayer):
     config: Widths
 
-    def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
-        self.config = config
-
     def call(self, inputs):
         return inputs * self.config.inner
 
