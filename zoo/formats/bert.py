@@ -14,6 +14,7 @@ from zoo.formats.text import (
 )
 from zoo.registry.config_keys import PROBLEM, Codec, Key, activation_key, one_value, same_as
 from zoo.registry.dialect import TRANSFORMERS, Dialect, Formats, ModelClass, Recipe, ToldByFile
+from zoo.registry.tokenizer_classes import CLASSES
 from zoo.weights.mapping import (
     KERNEL,
     Constant,
@@ -168,13 +169,13 @@ _COMMON = (
     Key("tie_word_embeddings", "tied", True),
     Key("hidden_dropout_prob", "drop_rate", 0.1),
     Key("attention_probs_dropout_prob", "attn_drop_rate", 0.1),
-    Key(
-        "classifier_dropout",
-        ("head_drop_rate", "dense_drop_rate"),
-        same_as("hidden_dropout_prob"),
-        sparse=True,
-    ),
     PROBLEM,
+)
+_HEAD_DROP = Key(
+    "classifier_dropout",
+    ("head_drop_rate", "dense_drop_rate"),
+    same_as("hidden_dropout_prob"),
+    sparse=True,
 )
 _ACTIVATION = activation_key("hidden_act", "act_layer", "gelu")
 _PARTS = (Key("type_vocab_size", "type_vocab_size", 2), Key("is_decoder", "causal", False))
@@ -190,6 +191,7 @@ BERT = Dialect(
     keys=(
         *_COMMON,
         *_PARTS,
+        _HEAD_DROP,
         activation_key("hidden_act", ("act_layer", "transform_act"), "gelu"),
     ),
     classes=classes(
@@ -202,7 +204,7 @@ BERT = Dialect(
     idle=_IDLE,
     told=(ToldByFile("pooler", "pooler.dense.weight", False, among={"head": "base"}),),
     tied=(TOKENS, "tied"),
-    tokenizer="BertTokenizer",
+    tokenizer=CLASSES["BertTokenizer"],
 )
 _AFTER_PADDING = {"positions": "after_padding", "transform_act": "gelu", "dense_act": "tanh"}
 ROBERTA = BERT.but(
@@ -215,17 +217,17 @@ ROBERTA = BERT.but(
     ),
     fields=_AFTER_PADDING,
     classes=classes("Roberta", ForMaskedLM=LANGUAGE, ForCausalLM=CAUSAL),
-    tokenizer="RobertaTokenizer",
+    tokenizer=CLASSES["RobertaTokenizer"],
     stop_id=2,
 )
 XLM_ROBERTA = ROBERTA.but(
     keys=(Key("vocab_size", "vocab_size", 30522),),
     classes=classes("XLMRoberta", ForMaskedLM=LANGUAGE, ForCausalLM=CAUSAL),
-    tokenizer="XLMRobertaTokenizer",
+    tokenizer=CLASSES["XLMRobertaTokenizer"],
 )
 CAMEMBERT = XLM_ROBERTA.but(
     classes=classes("Camembert", ForMaskedLM=LANGUAGE, ForCausalLM=CAUSAL),
-    tokenizer="CamembertTokenizer",
+    tokenizer=CLASSES["CamembertTokenizer"],
 )
 DISTILBERT = Dialect(
     library=TRANSFORMERS,
@@ -261,7 +263,7 @@ DISTILBERT = Dialect(
         "qa_dropout": "of training",
     },
     tied=(TOKENS, "tied"),
-    tokenizer="BertTokenizer",
+    tokenizer=CLASSES["BertTokenizer"],
 )
 MPNET = Dialect(
     library=TRANSFORMERS,
@@ -271,6 +273,7 @@ MPNET = Dialect(
     keys=(
         *_COMMON,
         _ACTIVATION,
+        _HEAD_DROP,
         Key(
             "relative_attention_num_buckets",
             "relative_buckets",
@@ -283,7 +286,7 @@ MPNET = Dialect(
     idle=_IDLE,
     told=BERT.told,
     tied=(TOKENS, "tied"),
-    tokenizer="MPNetTokenizer",
+    tokenizer=CLASSES["MPNetTokenizer"],
     stop_id=2,
 ).but(
     keys=(

@@ -12,6 +12,7 @@ from zoo.formats.text import (
 )
 from zoo.registry.config_keys import PROBLEM, Codec, Key, activation_key
 from zoo.registry.dialect import TRANSFORMERS, Dialect, Formats, Recipe
+from zoo.registry.tokenizer_classes import CLASSES
 from zoo.weights.mapping import Row, Rows, WeightMap, linear_rows, norm_rows
 
 
@@ -76,7 +77,7 @@ GPT2 = Dialect(
         "hidden_dropout": "of training a classifier of tokens",
     },
     tied=(TOKENS, "tied"),
-    tokenizer="GPT2Tokenizer",
+    tokenizer=CLASSES["GPT2Tokenizer"],
     stop_id=50256,
 )
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, WeightsError, did_you_mean
 from zoo.registry.config_keys import Choice, Fields, Key, Values
+from zoo.registry.tokenizer_classes import TokenizerClass
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +122,7 @@ class Dialect:
     told: tuple[ToldByFile, ...] = ()
     tied: tuple[str, str] | None = None
     wholes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    tokenizer: str | None = None
+    tokenizer: TokenizerClass | None = None
     stop_id: int | None = None
     processor: str | None = None
 

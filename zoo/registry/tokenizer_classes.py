@@ -170,7 +170,7 @@ def class_of(
     stated = settings.get("tokenizer_class") or config.get("tokenizer_class")
     if stated is None:
         return usual
-    found = CLASSES.get(str(stated).removesuffix("Fast"))
+    found = {**CLASSES, usual.name: usual}.get(str(stated).removesuffix("Fast"))
     if found is None:
         raise UnavailableError(
             f"the repo's tokenizer is a {stated}, which zoo does not have; it has "

@@ -10,7 +10,7 @@ from zoo.errors import ConfigError
 from zoo.preprocessing.text_spec import TOKENS, TextSpec
 from zoo.registry.dialect import Dialect
 from zoo.registry.heads import max_length
-from zoo.registry.tokenizer_classes import CLASSES, TokenizerClass, UnavailableError, class_of
+from zoo.registry.tokenizer_classes import GENERIC, TokenizerClass, UnavailableError, class_of
 from zoo.registry.tokenizer_files import Made, made
 from zoo.registry.tokenizer_settings import Files, Read, settings_of
 
@@ -43,7 +43,7 @@ def text_spec(
     """
     files = Files(file, origin)
     settings = settings_of(files)
-    usual = CLASSES[str(dialect.tokenizer)]
+    usual = dialect.tokenizer or GENERIC
     found, reason = None, None
     try:
         kind = class_of(settings, config, usual)
