@@ -226,8 +226,24 @@ def _training_images(
         name = examples.names[k]
         return name, preprocess.read(_input(examples, k), name)
 
+    def example(k: tf.Tensor, label: tf.Tensor, own: tf.Tensor, of_batch: tf.Tensor) -> Any:
+        return train.from_host(read, k, own), tf.one_hot(label, len(examples.classes)), of_batch
+
+    def mixed(x: tf.Tensor, y: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return mix(x, y, seeds[0], augment.mixup, augment.cutmix)
+
+    each = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(
+        _as_it_is(_planned(examples, sampler, seed))
+    )
+    batches = _in_parallel(each, example).batch(sampler.batch_size, drop_remainder=True)
+    return batches.map(_as_it_is(mixed))
+
+
+def _planned(examples: Examples, sampler: Sampler, seed: int) -> Callable[[Any], tf.data.Dataset]:
+    """Makes examples, labels and seeds of an epoch, each with the seed of its batch."""
+    import tensorflow as tf
+
     def plan(epoch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Examples, labels and seeds of an epoch; each with the seed of its batch."""
         rows = sampler.batches(int(epoch))
         seeds = _seeds(seed, int(epoch), rows.shape[0], rows.shape[1] + 1)
         of_batch = np.repeat(seeds[:, :1], rows.shape[1], axis=1)
@@ -243,15 +259,7 @@ def _training_images(
         own, of_batch = (tf.ensure_shape(part, [None, 2]) for part in (own, of_batch))
         return tf.data.Dataset.from_tensor_slices((rows, labels, own, of_batch))
 
-    def example(k: tf.Tensor, label: tf.Tensor, own: tf.Tensor, of_batch: tf.Tensor) -> Any:
-        return train.from_host(read, k, own), tf.one_hot(label, len(examples.classes)), of_batch
-
-    def mixed(x: tf.Tensor, y: tf.Tensor, seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return mix(x, y, seeds[0], augment.mixup, augment.cutmix)
-
-    each = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(_as_it_is(planned))
-    batches = _in_parallel(each, example).batch(sampler.batch_size, drop_remainder=True)
-    return batches.map(_as_it_is(mixed))
+    return planned
 
 
 def _seeds(seed: int, epoch: int, *shape: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import timedelta
 from pathlib import Path
 
@@ -91,21 +92,10 @@ def serve(
 
     if token and tokens:
         raise click.UsageError("Give --token or --tokens, not both.")
-    if tokens:
-        users = read_tokens(tokens)
-    else:
-        everyone = User(name="zoo", orgs=(EVERY_ORG,), role="write")
-        users = {token or secret(root / "token", "zoo_"): everyone}
-
-    def ready(url: str) -> None:
-        click.echo(url)
-        if not token and not tokens:
-            note(
-                f"The token to write with is in {root / 'token'}. For zoo, hf and others: "
-                f'HF_ENDPOINT={url} HF_TOKEN="$(cat {root / "token"})"; or, in zoo, '
-                f"--endpoint {url} --token ..."
-            )
-
+    made_up = None if token or tokens else root / "token"
+    everyone = User(name="zoo", orgs=(EVERY_ORG,), role="write")
+    one = token or (secret(made_up, "zoo_") if made_up else "")
+    users = read_tokens(tokens) if tokens else {one: everyone}
     chosen = {name.removeprefix("max_"): int(n) for name, n in limits.items() if n is not None}
     serve(
         Storage(root),
@@ -114,8 +104,18 @@ def serve(
         tokens=users,
         limits=Limits(**chosen),
         members_only=private,
-        ready=ready,
+        ready=functools.partial(_say, made_up),
     )
+
+
+def _say(token: Path | None, url: str) -> None:
+    """The address of a hub that is ready, and the file of the token that was made up for it."""
+    click.echo(url)
+    if token is not None:
+        note(
+            f"The token to write with is in {token}. For zoo, hf and others: HF_ENDPOINT={url} "
+            f'HF_TOKEN="$(cat {token})"; or, in zoo, --endpoint {url} --token ...'
+        )
 
 
 @command.command("gc")
