@@ -72,54 +72,54 @@ class Settings:
 
 
 def settle(
-    facts: Facts, *, classes: Sequence[str] | None, **wishes: Any
+    facts: Facts, *, classes: Sequence[str] | None, **options: Any
 ) -> tuple[Settings, Mapping[str, str]]:
     """The settings of a run, and why those of them are so that the recipe chose.
 
     Args:
         facts: of the data and the model.
         classes: names of the classes; None where they are not known.
-        wishes: the options of `finetune`; None leaves one open.
+        options: the options of `finetune`; None leaves one open.
 
     Raises:
         OptionError: a value that is none of an option's.
     """
-    wishes = {k: v if k == "augment" else plain(v) for k, v in wishes.items()}
-    if wishes["learning_rate"] is not None and not fits(wishes["learning_rate"], float):
-        raise OptionError(f"learning_rate={wishes['learning_rate']!r}: a number was expected.")
+    options = {k: v if k == "augment" else plain(v) for k, v in options.items()}
+    if options["learning_rate"] is not None and not fits(options["learning_rate"], float):
+        raise OptionError(f"learning_rate={options['learning_rate']!r}: a number was expected.")
     own = dataclasses.asdict(formats_of(facts.family).recipe)
-    batch_size = _batch_size(wishes["batch_size"], facts.examples)
-    course, reasons = _course(facts, wishes, batch_size)
+    batch_size = _batch_size(options["batch_size"], facts.examples)
+    course, reasons = _course(facts, options, batch_size)
     head, fresh = course["strategy"] == "head", facts.untrained and course["strategy"] != "head"
     usual = own["augment"] if facts.images and not head and facts.counts is not None else "none"
     key = "head_learning_rate" if head else "scratch_learning_rate" if fresh else "learning_rate"
     scale = math.sqrt(batch_size / RATE_BATCH)
-    rate = own[key] * scale if wishes["learning_rate"] is None else wishes["learning_rate"]
+    rate = own[key] * scale if options["learning_rate"] is None else options["learning_rate"]
     usually = {**own, "layer_decay": 1.0} if fresh else own
-    is_open = wishes["learning_rate"] is None and wishes["layer_decay"] is None
+    is_open = options["learning_rate"] is None and options["layer_decay"] is None
     settings = Settings(
         **course,
         adapts=is_open and not fresh and course["head_epochs"] > 0,
-        **{k: usually[k] if wishes[k] is None else wishes[k] for k in _FILLED},
-        **{k: wishes[k] for k in _AS_GIVEN},
-        augment=_augment(wishes | course, usual, facts.images),
+        **{k: usually[k] if options[k] is None else options[k] for k in _FILLED},
+        **{k: options[k] for k in _AS_GIVEN},
+        augment=_augment(options | course, usual, facts.images),
         batch_size=batch_size,
         learning_rate=float(rate),
         head_learning_rate=own["head_learning_rate"] * scale if course["head_epochs"] else None,
-        class_weights=_class_weights(wishes["class_weights"], facts.counts, classes),
+        class_weights=_class_weights(options["class_weights"], facts.counts, classes),
     )
     _check(settings)
     return settings, reasons
 
 
 def _course(
-    facts: Facts, wishes: Mapping[str, Any], batch_size: int
+    facts: Facts, options: Mapping[str, Any], batch_size: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Strategy and epochs, of which so many of the head alone; and why the recipe chose so."""
-    strategy, epochs, reasons = wishes["strategy"], wishes["epochs"], {}
+    strategy, epochs, reasons = options["strategy"], options["epochs"], {}
     steps = facts.steps(batch_size)
     if strategy is None:
-        strategy, reasons["strategy"] = recipe.strategy(facts, steps, wishes["learning_rate"])
+        strategy, reasons["strategy"] = recipe.strategy(facts, steps, options["learning_rate"])
     if epochs is None:
         head, epochs, reasons["epochs"] = recipe.epochs(facts, strategy, steps)
     else:
@@ -163,17 +163,17 @@ _RANGES = (
 )
 
 
-def _augment(wishes: Mapping[str, Any], usual: str, images: bool) -> Augment:
+def _augment(options: Mapping[str, Any], usual: str, images: bool) -> Augment:
     """What happens to the training inputs: `augment`, with the single options over it."""
-    given = [k for k in _OF_IMAGES if _changes(wishes[k])]
-    if wishes["strategy"] == "head" and given:
+    given = [k for k in _OF_IMAGES if _changes(options[k])]
+    if options["strategy"] == "head" and given:
         raise OptionError(
             f"{', '.join(given)} and strategy='head' do not go together: its features are computed "
             "once, from inputs as they are. Take strategy='gradual', or leave these out."
         )
     if not images and given:
         raise OptionError(f"{', '.join(given)} is for images, which this model does not read.")
-    chosen = wishes["augment"]
+    chosen = options["augment"]
     if chosen is None or chosen is True:
         chosen = usual
     elif chosen is False:
@@ -189,7 +189,7 @@ def _augment(wishes: Mapping[str, Any], usual: str, images: bool) -> Augment:
         raise OptionError(
             f"augment={chosen!r}: {', '.join(AUGMENTS)} or zoo.finetuning.Augment(...) expected."
         )
-    single = {k: wishes[k] for k in ("mixup", "cutmix", "random_erasing") if wishes[k] is not None}
+    single = {k: options[k] for k in ("mixup", "cutmix", "random_erasing") if options[k] is not None}
     return dataclasses.replace(chosen, **single)
 
 

@@ -94,13 +94,13 @@ def command(
     found: list[tuple[str, Finding]] = []
     if chosen.names:
         model = load(name, **options)
-        wishes: dict[str, Any] = {
+        asked: dict[str, Any] = {
             "method": method,
             "target": _target(model, target),
             "batch_size": batch_size,
         }
-        model.explain([], **wishes)  # what is wrong with these is said before files are read
-        results = chosen.through(lambda names: _explain(model, names, wishes), batch_size)
+        model.explain([], **asked)  # what is wrong with these is said before files are read
+        results = chosen.through(lambda names: _explain(model, names, asked), batch_size)
         found = list(progress(results, len(chosen.names)))
     if found:
         _draw(found, out)
@@ -165,12 +165,12 @@ def _target(model: Model, text: str | None) -> str | int | None:
     return int(text)
 
 
-def _explain(model: Model, names: list[str], wishes: Mapping[str, Any]) -> list[Finding]:
+def _explain(model: Model, names: list[str], asked: Mapping[str, Any]) -> list[Finding]:
     from zoo.tasks.explaining import seen_box
 
     preprocess = model.preprocess
     pictures = [preprocess.read(name, f"The image, {name!r},") for name in names]
-    explanations = model.explain(pictures, **wishes)
+    explanations = model.explain(pictures, **asked)
     return [
         Finding(
             pixels=_pixels(picture),
