@@ -4,4 +4,5 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "parity")]  # `kinds` and `reference`
+# of `kinds`, `reference` and `build_index`
+sys.path[:0] = [str(ROOT / name) for name in ("tests", "tests/parity", "scripts")]

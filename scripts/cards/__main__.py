@@ -39,6 +39,7 @@ def main() -> None:
     if options.show:
         print(timm_models.module_text(options.show, options.show, options.results), end="")
         return
+    transformers_models.begin()
     for path, text in files(options.results).items():
         write(path, text())
 

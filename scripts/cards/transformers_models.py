@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import build_index
 import keras
 from kinds import FAMILIES, Family
 
 from zoo.layers.building import build_uninitialized
-from zoo.registry import transformers_config
+from zoo.registry import registry, transformers_config
 from zoo.registry.card import WeightsFile, to_data
 from zoo.registry.dialect import TRANSFORMERS
 from zoo.registry.dialects import transformers_dialects
@@ -78,22 +79,40 @@ def checkpoints() -> Iterator[Checkpoint]:
 
 def files() -> dict[Path, Any]:
     """The texts of the files, each by a function."""
-    families = [family for family in FAMILIES.values() if family.transformers]
+    return {path: functools.partial(family_text, family) for path, family in paths().items()}
+
+
+def paths() -> dict[Path, Family]:
+    """The files, and the families that they are of."""
     return {
-        CARDS / f"{'transformers_' * bool(family.timm)}{family.name}.json": functools.partial(
-            family_text, family
-        )
-        for family in families
+        CARDS / f"{'transformers_' * bool(family.timm)}{family.name}.json": family
+        for family in FAMILIES.values()
+        if family.transformers
+    }
+
+
+def begin() -> None:
+    """Give new families an empty file, since it is by the registry that dialects are found."""
+    for path, family in paths().items():
+        if not path.exists():
+            path.write_text(render({**head(family), "architectures": {}, "cards": {}}), "utf-8")
+            build_index.main()
+            registry._index.cache_clear()
+
+
+def head(family: Family) -> dict[str, Any]:
+    return {
+        "family": family.name,
+        "module": f"zoo.architectures.{family.name}",
+        "formats": f"zoo.formats.{family.name}",
+        "source": dict(zip(("library", "version"), TRANSFORMERS.split(), strict=True)),
     }
 
 
 def family_text(family: Family) -> str:
     """The cards of the model types that a family builds."""
     content = {
-        "family": family.name,
-        "module": f"zoo.architectures.{family.name}",
-        "formats": f"zoo.formats.{family.name}",
-        "source": dict(zip(("library", "version"), TRANSFORMERS.split(), strict=True)),
+        **head(family),
         "architectures": {name: architecture(name) for name in family.transformers},
         "cards": {
             row.name.lower(): card(family.name, row)

@@ -189,7 +189,9 @@ def _augment(options: Mapping[str, Any], usual: str, images: bool) -> Augment:
         raise OptionError(
             f"augment={chosen!r}: {', '.join(AUGMENTS)} or zoo.finetuning.Augment(...) expected."
         )
-    single = {k: options[k] for k in ("mixup", "cutmix", "random_erasing") if options[k] is not None}
+    single = {
+        k: options[k] for k in ("mixup", "cutmix", "random_erasing") if options[k] is not None
+    }
     return dataclasses.replace(chosen, **single)
 
 

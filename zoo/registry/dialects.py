@@ -42,7 +42,7 @@ def transformers_dialect(model_type: str) -> tuple[str, Dialect]:
         if dialect is not None and dialect.config_form == "transformers":
             return model_type, dialect
     for name, dialect in transformers_dialects():
-        if model_type in dialect.wholes:
+        if model_type == name or model_type in dialect.wholes:
             return name, dialect
     known = [known for name, one in transformers_dialects() for known in (name, *one.wholes)]
     raise ConfigError(
