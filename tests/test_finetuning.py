@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import zoo
 from zoo.errors import DiskError, InputError, OptionError, TaskError, TrainingError
@@ -104,6 +105,7 @@ def test_full_changes_every_weight(resnet, whole):
     old, new = values(resnet), values(result.model)
     assert [k for k in new if np.array_equal(new[k], old[k])] == []
     assert [logs["val_loss"] for logs in seen] == result.history["val_loss"]
+    assert not is_op_determinism_enabled()  # as before the run
 
 
 def test_gradual_begins_with_the_head(resnet):

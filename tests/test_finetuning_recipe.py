@@ -53,7 +53,7 @@ def test_smaller_batches_for_fewer_examples(examples, size):
     assert recipe.batch_size(examples) == size
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit", "bert", "lstm", "gpt2", "convnext"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "bert", "lstm", "gpt2", "awd_lstm"])
 def test_few_examples_train_the_head_first_and_for_enough_steps(family):
     settings, reasons = settled([48] * 4, family=family, images=family not in ("bert", "gpt2"))
     assert settings.strategy == "lp-ft"

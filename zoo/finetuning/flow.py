@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -247,14 +247,26 @@ def _train(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> tuple[Model, State]:
     """A copy of the model, trained."""
-    import tensorflow as tf
-
     keras.utils.set_random_seed(settings.seed)
-    tf.config.experimental.enable_op_determinism()
     # the strategy's scope is for the weights and for the optimizer's moments
     devices = mirrored().scope() if settings.distribute else nullcontext()
-    with host_errors(), devices:
+    with host_errors(), _deterministic(), devices:
         return _trained(model, data, settings, store, callbacks)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Operations repeat themselves, and are as they were afterwards: under XLA some have no such
+    kernel, which is none of a run's business."""
+    from tensorflow.python.framework import config  # no public name ends it
+
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if not before:
+            config.disable_op_determinism()
 
 
 @cache

@@ -51,7 +51,7 @@ class Layer(LayerMixin, keras.layers.Layer):
         super().__init_subclass__(**kwargs)
         own = [one for one in reversed(cls.__mro__) if issubclass(one, Layer) and one is not Layer]
         hints = [hint for one in own for hint in inspect.get_annotations(one).items()]
-        cls.fields = tuple(dict.fromkeys(n for n, hint in hints if "ClassVar" not in hint))
+        cls.fields = tuple(dict.fromkeys(n for n, hint in hints if "ClassVar" not in str(hint)))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(self.fields, args, strict=False))
