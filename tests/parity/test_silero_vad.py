@@ -16,8 +16,8 @@ from silero_vad.utils_vad import get_speech_timestamps_from_probs
 from weights_server import web_server
 
 import zoo
-from zoo.architectures.silero_vad import TORCH
 from zoo.errors import IntegrityError
+from zoo.formats.silero_vad import WEIGHTS
 from zoo.layers.building import named_weights
 from zoo.tasks.audio import Segmenter, SegmentOptions
 from zoo.weights.files import open_checkpoint
@@ -181,7 +181,7 @@ def test_float64_is_the_twins(audio):
     found = tape.gradient(loss, [v.value for v in weights.values()])
     gradients = {k: np.asarray(g) for k, g in zip(weights, found, strict=True)}
     frozen = {"encoder.stft_conv.kernel": np.zeros((256, 1, 258))}
-    named = TORCH.export(gradients | frozen)
+    named = WEIGHTS.export(gradients | frozen)
     assert len(named) == len(tensors)
     for name, tensor in tensors.items():
         if name != "stft_conv.weight":

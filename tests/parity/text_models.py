@@ -63,9 +63,10 @@ class Kind:
     def make(self, head: str, **more: Any) -> torch.nn.Module:
         """The reference `<prefix><head>` with shaken weights."""
         torch.manual_seed(0)
-        known = {*keys_of(self.model_type), *self.config.attribute_map}
+        aliases, given = self.config.attribute_map, {**self.options, **more}
+        known = {*keys_of(self.model_type), *aliases} - {k for k in aliases if aliases[k] in given}
         sizes = {key: size for key, size in SIZES.items() if key in known}
-        config = self.config(**sizes | self.options | more)
+        config = self.config(**sizes | given)
         config._attn_implementation = "eager"
         reference = getattr(transformers, self.prefix + head)(config).eval()
         with torch.no_grad():
