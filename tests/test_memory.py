@@ -28,7 +28,7 @@ def test_weights_die_with_their_model(kind):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("kind", "onednn"), [("bert", "1"), ("lstm", "1"), ("resnet", "0")])
+@pytest.mark.parametrize(("kind", "onednn"), [("bert", "1"), ("awd_lstm", "1"), ("resnet", "0")])
 def test_memory_of_dropped_models_is_free_again(kind, onednn):
     done = subprocess.run(
         [sys.executable, _SCRIPT, kind, "--loads", "8", "--json"],

@@ -151,7 +151,9 @@ class Recurrent(DecodingLayer):
             for suffix in self.suffixes:
                 weights, state = self._weights(layer, suffix, training), states[len(final)]
                 turned = kernels.reversed_in(x, lengths) if suffix else x
-                out, (last,) = kernels.run(self.cell, [weights], turned, lengths, [state])
+                out, (last,) = kernels.run(
+                    self.cell, [weights], turned, lengths, [state], alone=not self.bidirectional
+                )
                 outputs.append(kernels.reversed_in(out, lengths) if suffix else out)
                 final.append(last)
             x = ops.concatenate(outputs, axis=-1)

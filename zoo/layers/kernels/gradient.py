@@ -56,7 +56,7 @@ def with_gradient(
     return _shared(function, *key)(*tensors)
 
 
-def compiled(function: Any, *arguments: Any) -> Any:
+def compiled(function: Any, *arguments: Any, alone: bool) -> Any:
     """`function(*arguments)`, compiled by XLA once for all graphs, with no gradient.
 
     No tape looks inside: behind `tf.stop_gradient`, a second one would still ask what is there for
@@ -65,11 +65,13 @@ def compiled(function: Any, *arguments: Any) -> Any:
     Args:
         function: a `tf.function` of `jit_compile=True`.
         arguments: tensors, and lists of them; of `with_gradient`'s function, or made of these.
+        alone: whether no other call could run at the same time. `XlaLaunch` counts as an operation
+            with a state, and TensorFlow runs such ones one after another.
     """
     import tensorflow as tf
 
     flat = tf.nest.flatten(arguments)
-    here = tf.executing_eagerly() or in_xla() or _PORTABLE.get()
+    here = not alone or tf.executing_eagerly() or in_xla() or _PORTABLE.get()
     launch = function if here else functools.partial(_launch, function)
 
     def call(*tensors):

@@ -103,7 +103,15 @@ class Weights:
 State = tuple[Any, Any]  # output [n, out], memory [n, h]
 
 
-def run(cell: Cell, layers: Sequence[Weights], x, lengths, states: Sequence[State]):
+def run(
+    cell: Cell,
+    layers: Sequence[Weights],
+    x: Any,
+    lengths: Any,
+    states: Sequence[State],
+    *,
+    alone: bool = True,
+):
     """Run stacked layers, one after another in depth, over a batch of sequences.
 
     Args:
@@ -112,12 +120,13 @@ def run(cell: Cell, layers: Sequence[Weights], x, lengths, states: Sequence[Stat
         lengths: int32 `[n]`: steps of each sequence; what follows does not change its state, and
             gives zeros.
         states: the initial state of each layer.
+        alone: whether no other run could go on at the same time, such as one backwards.
 
     Returns:
         Outputs of the last layer `[t, n, out]`, and the final states.
     """
     if has_loops() and not has_cudnn():
-        return _run_compiled(cell, layers, x, lengths, states)
+        return _run_compiled(cell, layers, x, lengths, states, alone and len(layers) == 1)
     final = []
     for weights, state in zip(layers, states, strict=True):
         in_keras = has_cudnn() and weights.projection is None
@@ -223,7 +232,7 @@ def _update_first(w):
 # ---------------------------------------------------------------- TensorFlow
 
 
-def _run_compiled(cell, layers, x, lengths, states):
+def _run_compiled(cell, layers, x, lengths, states, alone):
     """All layers over all blocks; see the module's words on the wavefront."""
     import tensorflow as tf
 
@@ -242,7 +251,8 @@ def _run_compiled(cell, layers, x, lengths, states):
             start = (i - k) * block  # of layer k's block, which may lie outside of the sequence
             steps = tf.where(start < 0, 0, tf.clip_by_value(time - start, 0, block))
             inputs = x[tf.minimum(i, blocks - 1)] if k == 0 else between[k - 1]
-            out, *state = _block(cell, inputs, states[k], lengths - start, steps, weights[k])
+            tensors = [inputs, *states[k], lengths - start, steps, *weights[k]]
+            out, *state = _block(cell, tensors, alone)
             new_between.append(tf.ensure_shape(out, between[k].shape))
             new_states.append(tuple(map(tf.ensure_shape, state, [s.shape for s in states[k]])))
         return i + 1, outputs.write(i, new_between[-1]), new_between, new_states
@@ -260,31 +270,37 @@ def _run_compiled(cell, layers, x, lengths, states):
     return outputs[:time], states
 
 
-def _block(cell, x, state, lengths, steps, weights):
-    """The first `steps` of a block `[block, n, in]` of one layer, differentiable."""
-    tensors = [x, *state, lengths, steps, *weights]
-    signature = [any_size(x, 1), *(any_size(y, 0) for y in (*state, lengths))]
-    signature += map(any_size, (steps, *weights))
-    return with_gradient(_differentiable, *tensors, signature=signature, cell=cell)
+def _block(cell, tensors, alone):
+    """The first `steps` of a block `[block, n, in]` of one layer, differentiable.
+
+    Args:
+        tensors: `x, output, memory, lengths, steps, *weights`.
+    """
+    x, output, memory, lengths, *others = tensors
+    signature = [any_size(x, 1), *(any_size(y, 0) for y in (output, memory, lengths))]
+    signature += map(any_size, others)
+    return with_gradient(_differentiable, *tensors, signature=signature, cell=cell, alone=alone)
 
 
-def _differentiable(x, output, memory, lengths, steps, *weights, cell):
+def _differentiable(x, output, memory, lengths, steps, *weights, cell, alone):
     forward, _ = _compiled(cell)
     # a loop that XLA compiles has no gradient, and a tape would ask for one
-    outputs, final, final_memory = compiled(forward, x, output, memory, lengths, steps, weights)
+    tensors = (x, output, memory, lengths, steps, weights)
+    outputs, final, final_memory = compiled(forward, *tensors, alone=alone)
 
     def gradient(*upstream):
         tensors = [x, output, memory, lengths, steps, outputs, *upstream, *weights]
         signature = [any_size(y, 1 if len(y.shape) == 3 else 0) for y in tensors[:4]]
         signature += [any_size(steps), any_size(outputs, 1), any_size(outputs, 1)]
         signature += [*(any_size(y, 0) for y in (output, memory)), *map(any_size, weights)]
-        grads = with_gradient(_first_gradient, *tensors, signature=signature, cell=cell)
+        options = {"cell": cell, "alone": alone}
+        grads = with_gradient(_first_gradient, *tensors, signature=signature, **options)
         return *grads[:3], None, None, *grads[3:]
 
     return (outputs, final, final_memory), gradient
 
 
-def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell):
+def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell, alone):
     import tensorflow as tf
 
     _, backward = _compiled(cell)
@@ -292,7 +308,7 @@ def _first_gradient(x, output, memory, lengths, steps, outputs, *others, cell):
     before = tf.concat([output[None], outputs[:-1]], 0)
     mirrored = [tf.transpose(w) for w in (weights[1], *weights[4:])]
     arguments = (x, before, memory, lengths, steps, weights, mirrored, upstream)
-    dx, d_output, d_memory, d_weights = compiled(backward, *arguments)
+    dx, d_output, d_memory, d_weights = compiled(backward, *arguments, alone=alone)
 
     def gradient(*upstreams):
         inputs, lived = (x, output, memory, *weights), tf.minimum(lengths, steps)
