@@ -28,10 +28,12 @@ def test_weights_die_with_their_model(kind):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("kind", "onednn"), [("bert", "1"), ("awd_lstm", "1"), ("resnet", "0")])
-def test_memory_of_dropped_models_is_free_again(kind, onednn):
+@pytest.mark.parametrize(
+    ("kind", "onednn", "loads"), [("bert", "1", 8), ("silero", "1", 8), ("resnet", "0", 16)]
+)
+def test_memory_of_dropped_models_is_free_again(kind, onednn, loads):
     done = subprocess.run(
-        [sys.executable, _SCRIPT, kind, "--loads", "8", "--json"],
+        [sys.executable, _SCRIPT, kind, "--loads", str(loads), "--json"],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": onednn},
         capture_output=True,
         text=True,
