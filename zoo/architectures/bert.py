@@ -1,10 +1,10 @@
-"""Text encoders, BERT and its kin: RoBERTa, XLM-R, CamemBERT, DistilBERT, MPNet, ELECTRA.
+"""Text encoders, BERT and its kin: RoBERTa, XLM-R, CamemBERT, DistilBERT, MPNet, ELECTRA, ALBERT.
 
 Devlin et al., "BERT", arXiv:1810.04805; RoBERTa, arXiv:1907.11692; XLM-R, arXiv:1911.02116;
 CamemBERT, arXiv:1911.03894; DistilBERT, arXiv:1910.01108; MPNet, arXiv:2004.09297; ELECTRA,
-arXiv:2003.10555; sentence embeddings over them, arXiv:1908.10084. The reference is transformers
-(`models/<type>/modeling_<type>.py`; 5.24.0): one network with a few options, whose names in each
-type `zoo.formats.bert` has.
+arXiv:2003.10555; ALBERT, arXiv:1909.11942; sentence embeddings over them, arXiv:1908.10084. The
+reference is transformers (`models/<type>/modeling_<type>.py`; 5.24.0): one network with a few
+options, whose names in each type `zoo.formats.bert` has.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class BertConfig:
             0 parts is no such table.
         hidden_size, num_layers, num_heads, intermediate_size: of the blocks.
         embedding_size: of the tables, if it is not `hidden_size`.
+        embed_project: whether the tables' sum goes through a dense layer even if it has that size.
+        num_groups, inner_layers: how many groups of how many blocks each there are, if each of
+            `num_layers` steps is not a block of its own but goes through a whole group again; 0: it
+            is (ALBERT, section 3.1).
         act_layer, norm_eps: activation of the MLPs, epsilon of all norms.
         positions, padding_idx: see `TextEmbeddings`.
         relative_buckets: see `RelativeBias`; 0 is none.
@@ -78,6 +82,9 @@ class BertConfig:
     num_heads: Size = 12
     intermediate_size: Size = 3072
     embedding_size: Size | None = None
+    embed_project: bool = False
+    num_groups: Count = 0
+    inner_layers: Size = 1
     act_layer: str = "gelu"
     norm_eps: float = 1e-12
     positions: str = "absolute"
@@ -108,6 +115,10 @@ class BertConfig:
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size={self.hidden_size} is no multiple of num_heads={self.num_heads}."
+            )
+        if self.num_groups > self.num_layers:
+            raise ConfigError(
+                f"num_groups={self.num_groups} is more than {self.num_layers} layers."
             )
         if self.positions == "after_padding" and self.padding_idx is None:
             raise ConfigError("positions='after_padding' needs padding_idx.")
@@ -174,16 +185,16 @@ def build(config: BertConfig, input_size: Any = None) -> Graph:
     ids, mask, *others = inputs.values()
     embeddings = _embeddings(config)
     x = embeddings(ids, **{t.name: t for t in others if t.name != "pooling_mask"})
-    if config.embedding_size not in (None, config.hidden_size):
+    if config.embed_project or config.embedding_size not in (None, config.hidden_size):
         x = Dense(config.hidden_size, name="embeddings_project")(x)
     bias = None
     if config.relative_buckets:
         bias = RelativeBias(config.relative_buckets, config.num_heads, name="relative_bias")(x)
     features = []
-    for k in range(config.num_layers):
-        block = _block(config, k)
-        x = block(x, mask=mask, bias=bias)
-        feature = Feature(name=block.name, channels=config.hidden_size, reduction=1)
+    for k, blocks in enumerate(_steps(config)):
+        for block in blocks:
+            x = block(x, mask=mask, bias=bias)
+        feature = Feature(name=f"blocks.{k}", channels=config.hidden_size, reduction=1)
         features.append((feature, x))
     outputs = HEADS[config.head](config, embeddings, inputs, x)
     return Graph(inputs=inputs, outputs=outputs, features=tuple(features))
@@ -208,7 +219,19 @@ def _embeddings(config: BertConfig) -> TextEmbeddings:
     )
 
 
-def _block(config: BertConfig, number: int) -> EncoderBlock:
+def _steps(config: BertConfig) -> list[list[EncoderBlock]]:
+    """The blocks of each step: one of its own, or those of a group that several steps share."""
+    if not config.num_groups:
+        return [[_block(config, str(k))] for k in range(config.num_layers)]
+    groups = [
+        [_block(config, f"{g}.{k}") for k in range(config.inner_layers)]
+        for g in range(config.num_groups)
+    ]
+    share = config.num_layers / config.num_groups
+    return [groups[int(k / share)] for k in range(config.num_layers)]
+
+
+def _block(config: BertConfig, number: str) -> EncoderBlock:
     return EncoderBlock(
         config.num_heads,
         config.intermediate_size,

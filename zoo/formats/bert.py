@@ -14,7 +14,7 @@ from zoo.formats.text import (
 )
 from zoo.registry.config_keys import PROBLEM, Codec, Key, activation_key, one_value, same_as
 from zoo.registry.dialect import TRANSFORMERS, Dialect, Formats, ModelClass, Recipe, ToldByFile
-from zoo.registry.tokenizer_classes import CLASSES
+from zoo.registry.tokenizer_classes import CLASSES, TokenizerClass
 from zoo.weights.mapping import (
     KERNEL,
     Constant,
@@ -49,6 +49,15 @@ _MPNET_BLOCK = (
     *linear_rows("blocks.*.attn.proj", f"{_LAYER}.attention.attn.o"),
     *norm_rows("blocks.*.norm1", f"{_LAYER}.attention.LayerNorm"),
     *_feed_forward(_LAYER),
+)
+_LAYER = "encoder.albert_layer_groups.*.albert_layers.*"
+_ALBERT_BLOCK = (
+    *joined_rows("blocks.*.*.attn.qkv", f"{_LAYER}.attention", "query", "key", "value"),
+    *linear_rows("blocks.*.*.attn.proj", f"{_LAYER}.attention.dense"),
+    *norm_rows("blocks.*.*.norm1", f"{_LAYER}.attention.LayerNorm"),
+    *linear_rows("blocks.*.*.mlp.fc1", f"{_LAYER}.ffn"),
+    *linear_rows("blocks.*.*.mlp.fc2", f"{_LAYER}.ffn_output"),
+    *norm_rows("blocks.*.*.norm2", f"{_LAYER}.full_layer_layer_norm"),
 )
 _LAYER = "transformer.layer.*"
 _DISTILBERT_BLOCK = (
@@ -116,18 +125,33 @@ _ELECTRA_HEADS = (
     *linear_rows("discriminator.out", f"{_DISCRIMINATOR}.dense_prediction"),
 )
 
+_ALBERT_HEADS = (
+    *linear_rows("classifier", "classifier"),
+    *_language("predictions.dense", "predictions.LayerNorm"),
+    *_tied_bias("predictions.bias", "predictions.decoder"),
+)
+
 # What stands beside the bare network: of a file's heads, a network reads its own alone.
 _HEADS = (
     *("classifier", "pre_classifier", "qa_outputs", "cls", "lm_head", "generator_lm_head"),
     *("vocab_transform", "vocab_layer_norm", "vocab_projector"),
-    *(_GENERATOR, _DISCRIMINATOR, SENTENCE),
+    *(_GENERATOR, _DISCRIMINATOR, "predictions", "sop_classifier", SENTENCE),
 )
 
 
-def _weights(block: Rows, heads: Rows, decoder: str, *, spare_bias: str | None = None) -> WeightMap:
+def _weights(
+    block: Rows,
+    heads: Rows,
+    decoder: str,
+    *,
+    spare_bias: str | None = None,
+    projection: str = "embeddings_project",
+    pooler: str = "pooler.dense",
+) -> WeightMap:
     """The table of a type.
 
     Args:
+        projection, pooler: of the embeddings, and of the first token.
         decoder: a language model's last map, whose weights may be those of the table of tokens.
         spare_bias: one that nothing reads where that map has weights of its own.
     """
@@ -137,10 +161,10 @@ def _weights(block: Rows, heads: Rows, decoder: str, *, spare_bias: str | None =
         Row(f"{places}.embeddings", f"{places}.weight"),
         Row("embeddings.type_embeddings.embeddings", "embeddings.token_type_embeddings.weight"),
         *norm_rows("embeddings.norm", "embeddings.LayerNorm"),
-        *linear_rows("embeddings_project", "embeddings_project"),
+        *linear_rows("embeddings_project", projection),
         Row("relative_bias.table", "encoder.relative_attention_bias.weight"),
         *block,
-        *linear_rows("pooler.dense", "pooler.dense"),
+        *linear_rows("pooler.dense", pooler),
         *heads,
         *linear_rows("token_classifier", "classifier"),
         *linear_rows("qa_outputs", "qa_outputs"),
@@ -320,6 +344,58 @@ ELECTRA = BERT.but(
     idle=SUMMARY,
 )
 
+ALBERT = Dialect(
+    library=TRANSFORMERS,
+    prefix="albert.",
+    legacy=True,
+    weights=_weights(
+        _ALBERT_BLOCK,
+        _ALBERT_HEADS,
+        "predictions.decoder",
+        spare_bias="predictions.bias",
+        projection="encoder.embedding_hidden_mapping_in",
+        pooler="pooler",
+    ),
+    keys=(
+        *_COMMON,
+        Key("type_vocab_size", "type_vocab_size", 2),
+        Key("embedding_size", "embedding_size", 128),
+        Key("num_hidden_groups", "num_groups", 1),
+        Key("inner_group_num", "inner_layers", 1),
+        activation_key("hidden_act", ("act_layer", "transform_act"), "gelu_new"),
+        Key("classifier_dropout_prob", "head_drop_rate", 0.1),
+    ),
+    fields={"embed_project": True},
+    classes=classes("Albert", ForMaskedLM=LANGUAGE, ForPreTraining=LANGUAGE),
+    told=(ToldByFile("pooler", "pooler.weight", False, among={"head": "base"}),),
+    tied=(TOKENS, "tied"),
+    tokenizer=TokenizerClass(
+        name="AlbertTokenizer",
+        model="Unigram",
+        files=("spiece.model",),
+        special={
+            **CLASSES["BertTokenizer"].special,
+            "bos_token": "[CLS]",
+            "eos_token": "[SEP]",
+            "unk_token": "<unk>",
+            "pad_token": "<pad>",
+        },
+        unk_id=1,
+        options={"do_lower_case": True, "keep_accents": False, "add_prefix_space": True},
+        frame="bert",
+    ),
+    stop_id=3,
+).but(
+    keys=(
+        Key("vocab_size", "vocab_size", 30000),
+        Key("hidden_size", "hidden_size", 4096),
+        Key("num_attention_heads", "num_heads", 64),
+        Key("intermediate_size", "intermediate_size", 16384),
+        Key("hidden_dropout_prob", "drop_rate", 0.0),
+        Key("attention_probs_dropout_prob", "attn_drop_rate", 0.0),
+    )
+)
+
 FORMATS = Formats(
     dialects={
         "bert": BERT,
@@ -329,6 +405,7 @@ FORMATS = Formats(
         "distilbert": DISTILBERT,
         "mpnet": MPNET,
         "electra": ELECTRA,
+        "albert": ALBERT,
     },
     recipe=Recipe(
         learning_rate=1.4e-4,

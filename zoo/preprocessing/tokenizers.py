@@ -146,13 +146,23 @@ def unigrams(
         pieces: token and logarithm of its probability, in the order of their ids.
         unk_id: the token of characters that are in no piece.
         charsmap: sentencepiece's table of characters that are written otherwise.
-        options: `add_prefix_space`.
+        options: `add_prefix_space`; those that write characters otherwise have `keep_accents` and
+            `do_lower_case` as well.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.Unigram(list(pieces), unk_id=unk_id, byte_fallback=False))
+    steps: list[Any] = []
+    if "keep_accents" in options:
+        steps += [normalizers.Replace(quote, '"') for quote in ("``", "''")]
+        if not options["keep_accents"]:
+            steps += [normalizers.NFKD(), normalizers.StripAccents()]
+        if options["do_lower_case"]:
+            steps.append(normalizers.Lowercase())
     if charsmap is not None:
-        tokenizer.normalizer = normalizers.Precompiled(charsmap)
+        steps.append(normalizers.Precompiled(charsmap))
+    if steps:
+        tokenizer.normalizer = steps[0] if len(steps) == 1 else normalizers.Sequence(steps)
     scheme = "always" if options["add_prefix_space"] else "never"
     spaces = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=scheme)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), spaces])
