@@ -12,7 +12,6 @@ from keras import ops
 
 import zoo
 from zoo.layers.attention import Attention, attended, heads_first, heads_last
-from zoo.layers.base import register
 from zoo.layers.decoding import DecodingLayer
 from zoo.layers.linear import Dense
 from zoo.layers.recurrent import GRU
@@ -235,7 +234,7 @@ class Widths:
     inner: int = 2
 
 
-@register
+@keras.saving.register_keras_serializable("tests")  # not among zoo's own
 class Configured(DecodingLayer):
     config: Widths
 
