@@ -383,6 +383,7 @@ ALBERT = Dialect(
         unk_id=1,
         options={"do_lower_case": True, "keep_accents": False, "add_prefix_space": True},
         frame="bert",
+        frame_first=True,
     ),
     stop_id=3,
 ).but(

@@ -42,6 +42,7 @@ class TokenizerClass:
         unk_id: the id of what is unknown; None: that of the special token.
         inputs: what its encoded texts consist of.
         frame: what stands around a text; None: what `tokenizer.json` says.
+        frame_first: whether that is of the vocabulary itself, before tokens are added to it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class TokenizerClass:
     unk_id: int | None = None
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     frame: Literal["bert", "roberta", "plain"] | None = None
+    frame_first: bool = False
 
 
 _BERT = {f"{n}_token": f"[{n.upper()}]" for n in ("unk", "sep", "pad", "cls", "mask")}

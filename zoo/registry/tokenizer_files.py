@@ -125,8 +125,9 @@ class _Making:
         named, kind = self._named({_content(one): one for one in added}), self.kind
         tokenizer = _MODELS[kind.model](self, named)
         special = [one for one in named.values() if one is not None]
-        changed = tokenizers.add_tokens(tokenizer, added, special, self._extra())
-        changed |= self._frame(tokenizer, named)
+        changed = kind.frame_first and self._frame(tokenizer, named)
+        changed |= tokenizers.add_tokens(tokenizer, added, special, self._extra())
+        changed |= not kind.frame_first and self._frame(tokenizer, named)
         text = self.files.text(WHOLE) if kind.model is None and not changed else None
         return Made(
             text=text or tokenizer.to_str(),
