@@ -181,20 +181,6 @@ def _weights(
 
 # ---------------------------------------------------------------- types
 
-_COMMON = (
-    Key("vocab_size", "vocab_size", 30522),
-    Key("max_position_embeddings", "max_positions", 512),
-    Key("hidden_size", "hidden_size", 768),
-    Key("num_hidden_layers", "num_layers", 12),
-    Key("num_attention_heads", "num_heads", 12),
-    Key("intermediate_size", "intermediate_size", 3072),
-    Key("layer_norm_eps", "norm_eps", 1e-12),
-    Key("pad_token_id", "padding_idx", 0),
-    Key("tie_word_embeddings", "tied", True),
-    Key("hidden_dropout_prob", "drop_rate", 0.1),
-    Key("attention_probs_dropout_prob", "attn_drop_rate", 0.1),
-    PROBLEM,
-)
 _HEAD_DROP = Key(
     "classifier_dropout",
     ("head_drop_rate", "dense_drop_rate"),
@@ -205,15 +191,32 @@ _ACTIVATION = activation_key("hidden_act", "act_layer", "gelu")
 _PARTS = (Key("type_vocab_size", "type_vocab_size", 2), Key("is_decoder", "causal", False))
 _IDLE = {"embedding_size": "lets widths through that the heads do not divide, and then fails"}
 
-BERT = Dialect(
+_ENCODER = Dialect(
     library=TRANSFORMERS,
-    prefix="bert.",
     legacy=True,
     weights=_weights(
         _BERT_BLOCK, _BERT_HEADS, f"{_PREDICTIONS}.decoder", spare_bias=f"{_PREDICTIONS}.bias"
     ),
     keys=(
-        *_COMMON,
+        Key("vocab_size", "vocab_size", 30522),
+        Key("max_position_embeddings", "max_positions", 512),
+        Key("hidden_size", "hidden_size", 768),
+        Key("num_hidden_layers", "num_layers", 12),
+        Key("num_attention_heads", "num_heads", 12),
+        Key("intermediate_size", "intermediate_size", 3072),
+        Key("layer_norm_eps", "norm_eps", 1e-12),
+        Key("pad_token_id", "padding_idx", 0),
+        Key("tie_word_embeddings", "tied", True),
+        Key("hidden_dropout_prob", "drop_rate", 0.1),
+        Key("attention_probs_dropout_prob", "attn_drop_rate", 0.1),
+        PROBLEM,
+    ),
+    told=(ToldByFile("pooler", "pooler.dense.weight", False, among={"head": "base"}),),
+    tied=(TOKENS, "tied"),
+)
+BERT = _ENCODER.but(
+    prefix="bert.",
+    keys=(
         *_PARTS,
         _HEAD_DROP,
         activation_key("hidden_act", ("act_layer", "transform_act"), "gelu"),
@@ -226,8 +229,6 @@ BERT = Dialect(
         ForNextSentencePrediction=ModelClass(fields={"head": "next_sentence"}, classes=0),
     ),
     idle=_IDLE,
-    told=(ToldByFile("pooler", "pooler.dense.weight", False, among={"head": "base"}),),
-    tied=(TOKENS, "tied"),
     tokenizer=CLASSES["BertTokenizer"],
 )
 _AFTER_PADDING = {"positions": "after_padding", "transform_act": "gelu", "dense_act": "tanh"}
@@ -289,13 +290,13 @@ DISTILBERT = Dialect(
     tied=(TOKENS, "tied"),
     tokenizer=CLASSES["BertTokenizer"],
 )
-MPNET = Dialect(
-    library=TRANSFORMERS,
+MPNET = _ENCODER.but(
     prefix="mpnet.",
-    legacy=True,
     weights=_weights(_MPNET_BLOCK, _ROBERTA_HEADS, "lm_head.decoder", spare_bias="lm_head.bias"),
     keys=(
-        *_COMMON,
+        Key("vocab_size", "vocab_size", 30527),
+        # whatever it says
+        Key("pad_token_id", "padding_idx", 1, Codec(read=lambda value, keys: 1)),
         _ACTIVATION,
         _HEAD_DROP,
         Key(
@@ -308,16 +309,8 @@ MPNET = Dialect(
     fields={"type_vocab_size": 0, "takes_types": False, **_AFTER_PADDING},
     classes=classes("MPNet", ForMaskedLM=LANGUAGE),
     idle=_IDLE,
-    told=BERT.told,
-    tied=(TOKENS, "tied"),
     tokenizer=CLASSES["MPNetTokenizer"],
     stop_id=2,
-).but(
-    keys=(
-        Key("vocab_size", "vocab_size", 30527),
-        # whatever it says
-        Key("pad_token_id", "padding_idx", 1, Codec(read=lambda value, keys: 1)),
-    )
 )
 ELECTRA = BERT.but(
     prefix="electra.",
@@ -344,10 +337,8 @@ ELECTRA = BERT.but(
     idle=SUMMARY,
 )
 
-ALBERT = Dialect(
-    library=TRANSFORMERS,
+ALBERT = _ENCODER.but(
     prefix="albert.",
-    legacy=True,
     weights=_weights(
         _ALBERT_BLOCK,
         _ALBERT_HEADS,
@@ -357,7 +348,12 @@ ALBERT = Dialect(
         pooler="pooler",
     ),
     keys=(
-        *_COMMON,
+        Key("vocab_size", "vocab_size", 30000),
+        Key("hidden_size", "hidden_size", 4096),
+        Key("num_attention_heads", "num_heads", 64),
+        Key("intermediate_size", "intermediate_size", 16384),
+        Key("hidden_dropout_prob", "drop_rate", 0.0),
+        Key("attention_probs_dropout_prob", "attn_drop_rate", 0.0),
         Key("type_vocab_size", "type_vocab_size", 2),
         Key("embedding_size", "embedding_size", 128),
         Key("num_hidden_groups", "num_groups", 1),
@@ -368,7 +364,6 @@ ALBERT = Dialect(
     fields={"embed_project": True},
     classes=classes("Albert", ForMaskedLM=LANGUAGE, ForPreTraining=LANGUAGE),
     told=(ToldByFile("pooler", "pooler.weight", False, among={"head": "base"}),),
-    tied=(TOKENS, "tied"),
     tokenizer=TokenizerClass(
         name="AlbertTokenizer",
         model="Unigram",
@@ -386,15 +381,6 @@ ALBERT = Dialect(
         frame_first=True,
     ),
     stop_id=3,
-).but(
-    keys=(
-        Key("vocab_size", "vocab_size", 30000),
-        Key("hidden_size", "hidden_size", 4096),
-        Key("num_attention_heads", "num_heads", 64),
-        Key("intermediate_size", "intermediate_size", 16384),
-        Key("hidden_dropout_prob", "drop_rate", 0.0),
-        Key("attention_probs_dropout_prob", "attn_drop_rate", 0.0),
-    )
 )
 
 FORMATS = Formats(

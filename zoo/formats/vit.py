@@ -312,7 +312,7 @@ DINOV2_WITH_REGISTERS = _DINO.but(
     },
     idle=_BACKBONE,
 )
-CLIP = Dialect(
+_TOWER = Dialect(
     library=TRANSFORMERS,
     prefix="vision_model.",
     always_prefixed=True,
@@ -323,9 +323,12 @@ CLIP = Dialect(
         activation_key("hidden_act", "act_layer", "quick_gelu"),
         Key("layer_norm_eps", "norm_eps", 1e-5),
         Key("attention_dropout", "attn_drop_rate", 0.0),
-        Key("projection_dim", None, 512),
     ),
-    fields={"pos_resample": "bicubic", "pre_norm": True},
+    fields={"pos_resample": "bicubic"},
+)
+CLIP = _TOWER.but(
+    keys=(Key("patch_size", "patch_size", 32), Key("projection_dim", None, 512)),
+    fields={"pre_norm": True},
     classes={
         "CLIPVisionModel": ModelClass(classes=0),
         "CLIPVisionModelWithProjection": ModelClass(
@@ -334,24 +337,18 @@ CLIP = Dialect(
     },
     wholes={"clip": {"CLIPModel": "CLIPVisionModelWithProjection"}},
     processor="CLIPImageProcessor",
-).but(keys=(Key("patch_size", "patch_size", 32),))
+)
 
 # without the head there is nothing after the last norm; one vector is the tokens' average
 _AVERAGE = {"global_pool": "avg", "fc_norm": False}
-SIGLIP = Dialect(
-    library=TRANSFORMERS,
-    prefix="vision_model.",
-    always_prefixed=True,
+SIGLIP = _TOWER.but(
     weights=_tower("classifier"),
     keys=(
-        *_COMMON,
-        _INTERMEDIATE,
         activation_key("hidden_act", "act_layer", "gelu_pytorch_tanh"),
         Key("layer_norm_eps", "norm_eps", 1e-6),
-        Key("attention_dropout", "attn_drop_rate", 0.0),
         Choice("vision_use_head", {True: {"global_pool": "map"}, False: _AVERAGE}, True),
     ),
-    fields={"pos_resample": "bicubic", "class_token": False},
+    fields={"class_token": False},
     classes={
         "SiglipVisionModel": ModelClass(classes=0),
         "SiglipForImageClassification": ModelClass(fields=_AVERAGE, whole="siglip"),

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -26,6 +26,7 @@ from keras.src.backend.common import global_state
 from zoo.errors import ConfigError
 from zoo.weights.mapping import Joined
 
+_T = TypeVar("_T")
 _PENDING = "uninitialized_variables"
 _MOST_ELEMENTS = 1 << 36  # of a network: 256 GB in float32
 _LARGE = 1 << 16  # bytes
@@ -60,8 +61,8 @@ class _Bounded(list):
         super().append(variable)
 
 
-def build_uninitialized(build: Callable[[], keras.Model], *, most: int = 1 << 17) -> keras.Model:
-    """Call `build`, with no variable given a value; `initialize` must follow.
+def build_uninitialized(build: Callable[[], _T], *, most: int = 1 << 17) -> _T:
+    """Call `build`, with no variable given a value: what it gives. `initialize` must follow.
 
     Args:
         most: the number of variables that the network can have. Each takes time to make, so that a

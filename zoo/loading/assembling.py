@@ -169,16 +169,9 @@ def _uninitialized(
 ) -> tuple[Model, tuple[Feature, ...] | None]:
     """The model, its weights without values, and the maps that it gives."""
     most = {} if checkpoint is None else {"most": _SHARE * len(checkpoint) + _BESIDE}
-    features: list[tuple[Feature, ...] | None] = []
-
-    def build() -> Model:
-        model, maps = _model(made)
-        features.append(maps)
-        return model
-
     try:
         with dtype_scope(policy):
-            return build_uninitialized(build, **most), features[-1]
+            return build_uninitialized(lambda: _model(made), **most)
     except ZooError:
         raise
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:

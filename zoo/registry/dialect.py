@@ -328,8 +328,12 @@ class Formats:
         name, dialect = self.of(architecture)
         return f"{name}{dialect.own_form(fields)}"
 
+    def of_layout(self, layout: str) -> Dialect:
+        """The dialect of a layout, which is a dialect's name and a form's."""
+        return self.dialects[layout.partition(".")[0]]
+
     def table(self, layout: str) -> WeightMap:
-        """The names of weights in a layout, which is a dialect's name and a form's.
+        """The names of weights in a layout.
 
         Raises:
             WeightsError: there is no such layout.

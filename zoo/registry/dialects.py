@@ -26,7 +26,7 @@ def formats_of(family: str) -> Formats:
 
 def dialect_of(family: str, layout: str) -> Dialect:
     """The dialect of a layout."""
-    return formats_of(family).dialects[layout.partition(".")[0]]
+    return formats_of(family).of_layout(layout)
 
 
 def transformers_dialect(model_type: str) -> tuple[str, Dialect]:

@@ -120,7 +120,7 @@ def texts_of(model: Model) -> dict[str, str]:
     """
     card, layout = model.record.card, model.record.layout
     family = registry.import_family(card.family)
-    dialect = family.formats.dialects[layout.partition(".")[0]]
+    dialect = family.formats.of_layout(layout)
     texts = {}
     if isinstance(card.preprocessing, TextSpec) and dialect.tokenizer is not None:
         fields = vars(family.read_config(card.config, origin=card.name))
